@@ -1,0 +1,81 @@
+/**
+ * The layer rules (style.md section 3), checked by `npm run deps`. Type-only imports count too, except for cycles.
+ *
+ *   hal  <-  kernel/lib  <-  mm  <-  kernel  <-  boot  <-  test, labs, examples     (yourself and what is to your left)
+ *
+ * Change the rules here; never silence one.
+ */
+const layers = ["^hal/", "^kernel/lib/", "^mm/", "^kernel/(?!lib/)", "^boot/", "^(test|labs|examples)/"];
+
+const upward = layers.slice(0, -1).map((layer, i) => ({
+  name: `not-upward-from-${["hal", "kernel-lib", "mm", "kernel", "boot"][i]}`,
+  comment: "A layer imports only itself and the layers to its left; upward calls go through slots.",
+  severity: "error",
+  from: { path: layer },
+  to: { path: layers.slice(i + 1) },
+}));
+
+/** A runtime package and the one folder that may use it. */
+const package_only_in = (name, folder) => ({
+  name: `${name}-only-in-${folder}`,
+  comment: "Each runtime package has one folder; a further one needs a reason in the commit.",
+  severity: "error",
+  from: { pathNot: `^${folder}/` },
+  to: { path: `^node_modules/${name}/` },
+});
+
+module.exports = {
+  forbidden: [
+    ...upward,
+    package_only_in("eventemitter3", "hal"),
+    package_only_in("commander", "boot"),
+    package_only_in("tsx", "boot"),
+    {
+      name: "no-other-packages",
+      comment: "The product uses eventemitter3, commander and tsx, nothing else.",
+      severity: "error",
+      from: { path: "^(hal|mm|kernel|boot)/" },
+      to: { path: "^node_modules/", pathNot: "^node_modules/(eventemitter3|commander|tsx|@types/node)/" },
+    },
+    {
+      name: "node-only-in-host",
+      comment: "hal, mm and kernel also run in a browser: node:* only in hal/host.ts, boot and test.",
+      severity: "error",
+      from: { path: "^(hal|mm|kernel)/", pathNot: "^hal/host\\.ts$" },
+      to: { dependencyTypes: ["core"] },
+    },
+    {
+      name: "no-cycles",
+      comment: "A cycle of values makes load order matter; one of types alone is harmless.",
+      severity: "error",
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+    },
+    {
+      name: "no-orphans",
+      comment: "A file that imports nothing and that nobody imports is forgotten. Entry points are exempt.",
+      severity: "error",
+      from: { orphan: true, path: "^(hal|mm|kernel|boot)/", pathNot: ["^boot/main\\.ts$", "\\.mjs$", "\\.d\\.ts$"] },
+      to: {},
+    },
+    {
+      name: "tests-are-leaves",
+      comment: "What two tests share lies in test/lib/ or in a file without .test or .long in its name.",
+      severity: "error",
+      from: {},
+      to: { path: "\\.(test|long)\\.ts$" },
+    },
+    { name: "resolvable", severity: "error", from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    exclude: { path: ["^(dist|coverage|\\.git)/", "^test/bench/node_modules/"] },
+    doNotFollow: { path: "^node_modules/" },
+    tsConfig: { fileName: "tsconfig.json" },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: {
+      conditionNames: ["import", "node", "default", "types"],
+      exportsFields: ["exports"],
+      extensions: [".ts", ".mjs", ".cjs", ".js", ".json", ".d.ts"],
+    },
+  },
+};
