@@ -1,0 +1,64 @@
+/**
+ * Addresses and quantities: the tagged types that keep a page number from being used as an address.
+ *
+ * A kernel pointer is a byte address in the direct map with PAGE_OFFSET left off, so it is also the physical address:
+ * an int32 below 2 GiB. 0 is NULL, -1..-4095 are error pointers. People see the canonical form, ffff888000123400.
+ *
+ *     Ptr<"page">  0x00123400            what the kernel computes with
+ *     %px          ffff888000123400      what is printed, and typed on the console
+ *     Pfn          0x123                 Ptr >>> PAGE_SHIFT
+ *
+ * `Phys` and `Pfn` of machines that are only computed with (not emulated) may lie above 2^31: they are plain
+ * non-negative numbers and never meet a bit operator; use the helpers here.
+ */
+
+declare const tag: unique symbol;
+
+/** RAM address of a T; 0 is NULL. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- an untagged Ptr goes either way, as void * does
+export type Ptr<T extends string = any> = number & { readonly [tag]?: T };
+/** An object handed out by an allocator: bytes that mean what their owner says, so it goes for any Ptr. */
+export type Obj = Ptr;
+/** A physical address, 0 .. 2^52 - 1. */
+export type Phys = number & { readonly [tag]?: "phys" };
+/** A page frame number. */
+export type Pfn = number & { readonly [tag]?: "pfn" };
+/**
+ * A canonical 48-bit virtual address as a signed number.
+ * @public
+ */
+export type Virt = number & { readonly [tag]?: "virt" };
+export type CpuId = number & { readonly [tag]?: "cpu" };
+export type NodeId = number & { readonly [tag]?: "node" };
+
+export const NULL = 0;
+export const PAGE_SHIFT = 12;
+export const PAGE_SIZE = 4096;
+/** A cache line: the unit of sharing between CPUs. */
+export const L1_CACHE_BYTES = 64;
+
+/** A pointer as printk's `%px` shows it: 16 hex digits, PAGE_OFFSET included. */
+export function px(ptr: Ptr): string {
+  return "ffff8880" + (ptr >>> 0).toString(16).padStart(8, "0");
+}
+
+/** Reads `%px` form (with or without 0x); NaN where the text is no direct-map address below 2 GiB. */
+export function parse_px(text: string): Ptr {
+  const match = /^(?:0x)?ffff8880([0-7][0-9a-f]{7})$/i.exec(text);
+  return match ? parseInt(match[1]!, 16) : NaN;
+}
+
+/** A number as C's `%0Nlx` prints it; exact up to 2^53. */
+export function hex(value: number, width = 0): string {
+  return value.toString(16).padStart(width, "0");
+}
+
+/** Rounds down to a multiple of `align` (any positive number; above 2^31 too). */
+export function align_down(value: number, align: number): number {
+  return value - (value % align);
+}
+
+/** Rounds up to a multiple of `align`. */
+export function align_up(value: number, align: number): number {
+  return align_down(value + align - 1, align);
+}
