@@ -1,0 +1,137 @@
+/**
+ * Bootstrap of the slab layer. A descriptor is itself an object of a cache, so the first two are static:
+ *
+ *   1 DOWN     make "kmem_cache_node" in a static descriptor; its own first nodes are carved out by hand (ops.create)
+ *   2 PARTIAL  make "kmem_cache" in a static descriptor
+ *   3          copy both into real descriptors and hand their slabs over
+ *   4 UP       the kmalloc caches, then everybody
+ *
+ * Context: boot, one CPU, after the page allocator is up.
+ */
+import { NULL } from "../hal/addr.ts";
+import { nr_cpu_ids } from "../hal/cpu.ts";
+import { static_data } from "../hal/image.ts";
+import { ram_copy } from "../hal/ram.ts";
+import { array } from "../hal/struct.ts";
+import { panic } from "../kernel/lib/bug.ts";
+import { cmdline_bool, cmdline_params } from "../kernel/lib/cmdline.ts";
+import { init_list_head, list_add } from "../kernel/lib/list.ts";
+import { pr_notice } from "../kernel/lib/printk.ts";
+import { GFP_NOWAIT, __GFP_ZERO } from "./gfp.ts";
+import { Slab, mem_map_state, page_is_slab, pfn_to_page } from "./page.ts";
+import {
+  KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_NORMAL, KMALLOC_RECLAIM, KmemCache, SLAB_DOWN, SLAB_PARTIAL, SLAB_UP,
+  for_each_cache, init_cache_random_seq, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data,
+  slab_ops, type CachePtr, type SlabOps,
+} from "./slab_common.ts"; // prettier-ignore
+import {
+  SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_PANIC, SLAB_RECLAIM_ACCOUNT,
+} from "./slab_layout.ts"; // prettier-ignore
+import { MAX_PAGE_ORDER, node_state } from "./zone.ts";
+
+const boot_caches = static_data("boot_kmem_caches", { at: array(KmemCache, 2) });
+
+function read_boot_options(): void {
+  slab_data.freelist_random = Number(cmdline_bool(false, "slab_freelist_random"));
+  slab_data.freelist_hardened = Number(cmdline_bool(false, "slab_freelist_hardened"));
+  slab_data.cpu_partial = Number(cmdline_bool(true, "slub_cpu_partial", "slab_cpu_partial"));
+  slab_data.track_full = Number(cmdline_bool(true, "slab_full"));
+  slab_data.nomerge = 0;
+  slab_data.min_order = 0;
+  slab_data.max_order = 3;
+  slab_data.min_objects = 0;
+  for (const { name, value } of cmdline_params()) read_slab_option(name.replace(/^slub_/, "slab_"), value ?? "");
+}
+
+/** Each in the order given: a later one may move what an earlier one has set. What is no number is ignored. */
+function read_slab_option(name: string, value: string): void {
+  if (name === "slab_nomerge") slab_data.nomerge = 1;
+  if (name === "slab_merge") slab_data.nomerge = 0;
+  if (!/^\d+$/.test(value)) return;
+  const order = Math.min(Number(value), MAX_PAGE_ORDER);
+  if (name === "slab_min_objects") slab_data.min_objects = Number(value);
+  if (name === "slab_min_order") {
+    slab_data.min_order = order;
+    slab_data.max_order = Math.max(slab_data.max_order, order);
+  }
+  if (name === "slab_max_order") {
+    slab_data.max_order = order;
+    slab_data.min_order = Math.min(slab_data.min_order, order);
+  }
+}
+
+/** Bytes of a descriptor on this machine. */
+function descriptor_bytes(): number {
+  return KmemCache.node.offset + 8 * node_state.nr_node_ids;
+}
+
+function create_boot_cache(cache: CachePtr, name: string, size: number): void {
+  init_descriptor(cache, name, size, {}, SLAB_HWCACHE_ALIGN);
+  const error = slab_ops().create(cache);
+  if (error !== 0) panic(`Creation of kmalloc slab ${name} size=${size} failed. Reason ${error}`);
+  KmemCache.refcount.set(cache, -1);
+}
+
+/** Moves a static descriptor into a real one: copies it and hands its slabs over. */
+function bootstrap(from: CachePtr): CachePtr {
+  const cache = kmem_cache_alloc(slab_data.kmem_cache, GFP_NOWAIT | __GFP_ZERO);
+  if (cache === NULL) panic("no memory for the first cache descriptors");
+  slab_ops().shrink(from); // so that no CPU holds a slab of the old descriptor
+  ram_copy(cache, from, descriptor_bytes());
+  for (let pfn = 0; pfn < mem_map_state.max_pfn; pfn++) {
+    const slab = pfn_to_page(pfn);
+    if (page_is_slab(slab) && Slab.slab_cache.get(slab) === from) Slab.slab_cache.set(slab, cache);
+  }
+  init_list_head(KmemCache.list.at(cache));
+  list_add(KmemCache.list.at(cache), slab_data.caches);
+  slab_data.nr_caches = slab_data.nr_caches + 1;
+  return cache;
+}
+
+/** Brings the slab layer up under the allocator `ops`, whose node struct has `node_size` bytes. */
+export function kmem_cache_init(ops: SlabOps, node_size: number): void {
+  set_slab_ops(ops);
+  read_boot_options();
+  init_list_head(slab_data.caches);
+  init_list_head(slab_data.aliases);
+  slab_data.state = SLAB_DOWN;
+  const node_cache = boot_caches.at.at(0);
+  const cache_cache = boot_caches.at.at(1);
+  slab_data.kmem_cache_node = node_cache;
+  create_boot_cache(node_cache, "kmem_cache_node", node_size);
+  slab_data.state = SLAB_PARTIAL;
+  slab_data.kmem_cache = cache_cache;
+  create_boot_cache(cache_cache, "kmem_cache", descriptor_bytes());
+  slab_data.kmem_cache = bootstrap(cache_cache);
+  slab_data.kmem_cache_node = bootstrap(node_cache);
+  create_kmalloc_caches();
+  slab_data.state = SLAB_UP;
+  for (const cache of for_each_cache()) init_cache_random_seq(cache);
+  ops.late_init?.();
+  pr_notice(
+    `${ops.name.toUpperCase()}: HWalign=64, Order=${slab_data.min_order}-${slab_data.max_order}, ` +
+      `MinObjects=${slab_data.min_objects}, CPUs=${nr_cpu_ids()}, Nodes=${node_state.nr_node_ids}`,
+  );
+}
+
+/** Size classes in the order in which they are made, and the place of each in the table. */
+const CLASSES: readonly (readonly [size: number, index: number])[] = Object.freeze([
+  [96, 1], [192, 2], [8, 3], [16, 4], [32, 5], [64, 6], [128, 7], [256, 8], [512, 9], [1024, 10], [2048, 11],
+  [4096, 12], [8192, 13],
+]); // prettier-ignore
+const KINDS: readonly (readonly [type: number, prefix: string, flags: number])[] = Object.freeze([
+  [KMALLOC_NORMAL, "kmalloc-", SLAB_NO_MERGE],
+  [KMALLOC_RECLAIM, "kmalloc-rcl-", SLAB_RECLAIM_ACCOUNT],
+  [KMALLOC_DMA, "dma-kmalloc-", SLAB_CACHE_DMA],
+  [KMALLOC_CGROUP, "kmalloc-cg-", SLAB_ACCOUNT],
+]);
+
+function create_kmalloc_caches(): void {
+  for (const [type, prefix, flags] of KINDS)
+    for (const [size, index] of CLASSES) {
+      const name = prefix + (size < 1024 ? `${size}` : `${size / 1024}k`);
+      const args = { align: Math.max(size & -size, 8), usersize: size };
+      const cache = kmem_cache_create(name, size, args, SLAB_KMALLOC | SLAB_PANIC | flags);
+      slab_data.kmalloc_caches.set(type * 16 + index, cache);
+    }
+}
