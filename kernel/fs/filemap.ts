@@ -1,0 +1,142 @@
+/**
+ * The page cache: the contents of files, page by page.
+ *
+ *     address_space.xa_head -> xarray -> page of index n: bytes n * 4096 … of the file      page.mapping, page.index
+ *
+ * A page that was never written is not there and reads as zeroes: reading puts a clean zero page into the cache. A page
+ * that was written is dirty, and since a RAM file system has nowhere to write it to, it stays dirty, and in the cache,
+ * until the file is truncated or gone. So `invalidate_mapping_pages` (drop_caches 1) takes the clean pages only.
+ *
+ * Counters: NR_FILE_PAGES = pages in all page caches; they are unevictable, so NR_UNEVICTABLE counts them too.
+ * Locks: address_space.xa_lock. A page is inserted without it, since that may allocate: the entry has the file to itself.
+ * Unlike Linux: no LRU list of pages yet, no folios above one page, no readahead.
+ */
+import { NULL, PAGE_SHIFT, PAGE_SIZE } from "../../hal/addr.ts";
+import { local_clock } from "../../hal/clock.ts";
+import { ram_fill, ram_read_bytes, ram_write_bytes } from "../../hal/ram.ts";
+import { GFP_KERNEL, __GFP_ZERO } from "../../mm/gfp.ts";
+import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
+import { PG_dirty, PG_unevictable, PG_uptodate, Page, clear_page_flag, page_address, page_flag, page_to_nid, set_page_flag, type PagePtr } from "../../mm/page.ts"; // prettier-ignore
+import { NR_FILE_PAGES, NR_UNEVICTABLE, mod_node_page_state, mod_zone_page_state } from "../../mm/vmstat.ts";
+import { NODE_DATA, NR_ZONE_UNEVICTABLE, page_zone } from "../../mm/zone.ts";
+import { EFBIG, ENOMEM } from "../lib/errno.ts";
+import { spin_lock, spin_unlock } from "../lib/spinlock.ts";
+import { AddressSpace, File, Inode, type FilePtr, type InodePtr, type MappingPtr } from "./fs.ts";
+import { XA_MAX_INDEX, xa_erase, xa_for_each, xa_insert, xa_load } from "./xarray.ts";
+
+const I_PAGES = AddressSpace.xa_head;
+/** A file's size is at most this. */
+export const MAX_LFS_FILESIZE = XA_MAX_INDEX * PAGE_SIZE;
+
+function count_page(mapping: MappingPtr, page: PagePtr, by: number): void {
+  const pgdat = NODE_DATA(page_to_nid(page));
+  AddressSpace.nrpages.set(mapping, AddressSpace.nrpages.get(mapping) + by);
+  mod_node_page_state(pgdat, NR_FILE_PAGES, by);
+  mod_node_page_state(pgdat, NR_UNEVICTABLE, by);
+  mod_zone_page_state(page_zone(page), NR_ZONE_UNEVICTABLE, by);
+}
+
+/** The page of that index, made zeroed if it is not there. NULL without memory. */
+function filemap_get_page(mapping: MappingPtr, index: number): PagePtr {
+  const found = xa_load(I_PAGES, mapping, index);
+  if (found !== NULL) return found;
+  const page = alloc_pages(AddressSpace.gfp_mask.get(mapping) | __GFP_ZERO, 0);
+  if (page === NULL) return NULL;
+  if (xa_insert(I_PAGES, mapping, index, page, GFP_KERNEL) !== 0) {
+    __free_pages(page, 0);
+    return NULL;
+  }
+  spin_lock(AddressSpace.xa_lock.at(mapping));
+  Page.mapping.set(page, mapping);
+  Page.index.set(page, index);
+  set_page_flag(page, PG_uptodate);
+  set_page_flag(page, PG_unevictable);
+  count_page(mapping, page, 1);
+  spin_unlock(AddressSpace.xa_lock.at(mapping));
+  return page;
+}
+
+/** Takes a page out of the cache and gives it back. */
+function delete_from_page_cache(mapping: MappingPtr, index: number, page: PagePtr): void {
+  spin_lock(AddressSpace.xa_lock.at(mapping));
+  xa_erase(I_PAGES, mapping, index);
+  count_page(mapping, page, -1);
+  spin_unlock(AddressSpace.xa_lock.at(mapping));
+  Page.mapping.set(page, NULL);
+  for (const flag of [PG_uptodate, PG_unevictable, PG_dirty]) clear_page_flag(page, flag);
+  __free_pages(page, 0);
+}
+
+/** Drops all pages from index `first` on. */
+export function truncate_inode_pages(mapping: MappingPtr, first: number): void {
+  if (AddressSpace.nrpages.get(mapping) === 0) return;
+  for (const { index, entry } of xa_for_each(I_PAGES, mapping, first)) delete_from_page_cache(mapping, index, entry);
+}
+
+/** Drops the clean pages. Returns how many. */
+export function invalidate_mapping_pages(mapping: MappingPtr): number {
+  let dropped = 0;
+  for (const { index, entry } of xa_for_each(I_PAGES, mapping)) {
+    if (page_flag(entry, PG_dirty)) continue;
+    delete_from_page_cache(mapping, index, entry);
+    dropped++;
+  }
+  return dropped;
+}
+
+/** Sets a file's size: drops what is behind, zeroes the rest of the last page. 0 or -EFBIG. */
+export function truncate_setsize(inode: InodePtr, size: number): number {
+  if (size > MAX_LFS_FILESIZE) return -EFBIG;
+  const mapping = Inode.i_data.at(inode);
+  const rest = size % PAGE_SIZE;
+  truncate_inode_pages(mapping, Math.ceil(size / PAGE_SIZE));
+  const last = rest === 0 ? NULL : xa_load(I_PAGES, mapping, Math.floor(size / PAGE_SIZE));
+  if (last !== NULL) ram_fill(page_address(last) + rest, 0, PAGE_SIZE - rest);
+  Inode.i_size.set(inode, size);
+  Inode.i_mtime.set(inode, local_clock());
+  return 0;
+}
+
+/** The pieces of pages that `count` bytes from `pos` on lie in: index, offset in the page, bytes. */
+function* pieces(
+  pos: number,
+  count: number,
+): Generator<{ index: number; offset: number; bytes: number; done: number }> {
+  for (let done = 0; done < count;) {
+    const at = pos + done;
+    const offset = at % PAGE_SIZE;
+    const bytes = Math.min(PAGE_SIZE - offset, count - done);
+    yield { index: Math.floor(at / 2 ** PAGE_SHIFT), offset, bytes, done };
+    done += bytes;
+  }
+}
+
+/** Reads up to the file's end; what could be read before memory ran out, or -ENOMEM if that is nothing. */
+export function generic_file_read(file: FilePtr, pos: number, count: number): Uint8Array | number {
+  const inode = File.f_inode.get(file);
+  const result = new Uint8Array(Math.max(Math.min(count, Inode.i_size.get(inode) - pos), 0));
+  for (const { index, offset, bytes, done } of pieces(pos, result.length)) {
+    const page = filemap_get_page(Inode.i_data.at(inode), index);
+    if (page === NULL) return done > 0 ? result.subarray(0, done) : -ENOMEM;
+    result.set(ram_read_bytes(page_address(page) + offset, bytes), done);
+  }
+  return result;
+}
+
+/** Writes at `pos`; returns what could be written before memory ran out, or -ENOMEM if that is nothing. */
+export function generic_file_write(file: FilePtr, pos: number, from: Uint8Array): number {
+  const inode = File.f_inode.get(file);
+  if (pos + from.length > MAX_LFS_FILESIZE) return -EFBIG;
+  let written = 0;
+  for (const { index, offset, bytes, done } of pieces(pos, from.length)) {
+    const page = filemap_get_page(Inode.i_data.at(inode), index);
+    if (page === NULL) break;
+    ram_write_bytes(page_address(page) + offset, from.subarray(done, done + bytes));
+    set_page_flag(page, PG_dirty);
+    written = done + bytes;
+  }
+  if (written === 0 && from.length > 0) return -ENOMEM;
+  Inode.i_size.set(inode, Math.max(Inode.i_size.get(inode), pos + written));
+  Inode.i_mtime.set(inode, local_clock());
+  return written;
+}

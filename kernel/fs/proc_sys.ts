@@ -1,0 +1,92 @@
+/**
+ * /proc/sys: the knobs of memory management that this kernel has, and how many files, dentries and inodes there are.
+ *
+ *     vm/min_free_kbytes                  all marks are worked out anew
+ *     vm/watermark_boost_factor           0: mixing page types raises no mark
+ *     vm/percpu_pagelist_high_fraction    0, or at least 8
+ *     vm/vfs_cache_pressure               percent of unused dentries and inodes that shrinkers count
+ *     vm/drop_caches, vm/stat_refresh     do something when written
+ *
+ * Unlike Linux: a knob without effect here (dirty_ratio, swappiness, …) is not there, and lowmem_reserve_ratio can only
+ * be read.
+ */
+import { setup_per_zone_wmarks } from "../../mm/mm_init.ts";
+import { percpu_pagelist_high_fraction, set_percpu_pagelist_high_fraction } from "../../mm/pagesets.ts";
+import { set_watermark_boost_factor, watermark_boost_factor } from "../../mm/watermark.ts";
+import { LOWMEM_RESERVE_RATIO } from "../../mm/zone_sizing.ts";
+import { node_state } from "../../mm/zone.ts";
+import { EINVAL } from "../lib/errno.ts";
+import { ksym } from "../lib/ksym.ts";
+import { dentry_stat } from "./dcache.ts";
+import { drop_caches } from "./drop_caches.ts";
+import { files_stat } from "./file_table.ts";
+import { inode_stat } from "./inode.ts";
+import type { Store } from "./kernfs.ts";
+import { proc_create, proc_symbol } from "./procfs.ts";
+import { set_vfs_cache_pressure, vfs_cache_pressure } from "./super.ts";
+
+const INT_MAX = 2 ** 31 - 1;
+
+interface Knob {
+  readonly path: string;
+  readonly mode: number;
+  readonly show?: () => string;
+  readonly store?: Store;
+}
+
+/** A number that can be read and written; `set` answers false if it will not have this one. */
+function number_knob(path: string, get: () => number, set: (value: number) => boolean | void): Knob {
+  const store: Store = (_instance, text) => {
+    if (!/^\s*\d{1,10}\s*$/.test(text) || Number(text) > INT_MAX) return -EINVAL;
+    return set(Number(text)) === false ? -EINVAL : 0;
+  };
+  return { path, mode: 0o644, show: () => `${get()}\n`, store };
+}
+
+function set_min_free_kbytes(kbytes: number): void {
+  node_state.min_free_kbytes = kbytes;
+  setup_per_zone_wmarks();
+}
+
+function dentry_state(): string {
+  const { nr_dentry, nr_unused, nr_negative } = dentry_stat();
+  return `${nr_dentry}\t${nr_unused}\t45\t0\t${nr_negative}\t0\n`;
+}
+
+function inode_state(): string {
+  const { nr_inodes, nr_unused } = inode_stat();
+  return `${nr_inodes}\t${nr_unused}\t0\t0\t0\t0\t0\n`;
+}
+
+const file_nr = (): string => `${files_stat().nr_files}\t0\t${files_stat().max_files}\n`;
+
+/** Takes "3", with or without a newline. */
+const drop_caches_store: Store = (_instance, text) => (/^\s*\d+\s*$/.test(text) ? drop_caches(Number(text)) : -EINVAL); // prettier-ignore
+
+const KNOBS: readonly Knob[] = Object.freeze([
+  { path: "vm/drop_caches", mode: 0o200, store: drop_caches_store },
+  { path: "vm/lowmem_reserve_ratio", mode: 0o444, show: () => `${LOWMEM_RESERVE_RATIO.join("\t")}\n` },
+  number_knob("vm/min_free_kbytes", () => node_state.min_free_kbytes, set_min_free_kbytes),
+  number_knob("vm/percpu_pagelist_high_fraction", percpu_pagelist_high_fraction, set_percpu_pagelist_high_fraction),
+  // Counters are exact here: nothing has to be gathered from the CPUs.
+  { path: "vm/stat_refresh", mode: 0o600, show: () => "", store: () => 0 },
+  number_knob("vm/vfs_cache_pressure", vfs_cache_pressure, set_vfs_cache_pressure),
+  number_knob("vm/watermark_boost_factor", watermark_boost_factor, set_watermark_boost_factor),
+  { path: "fs/dentry-state", mode: 0o444, show: dentry_state },
+  { path: "fs/file-nr", mode: 0o444, show: file_nr },
+  { path: "fs/inode-state", mode: 0o444, show: inode_state },
+]);
+
+const FILES = Object.freeze(
+  KNOBS.map(({ path, mode, show, store }) => ({
+    path: `sys/${path}`,
+    mode,
+    show: show && proc_symbol(`sys/${path}`, show),
+    store: store && ksym(`sysctl_${path.replaceAll("/", "_")}`, store),
+  })),
+);
+
+/** Boot: makes the files. */
+export function proc_sys_init(): void {
+  for (const { path, ...file } of FILES) proc_create(path, file);
+}

@@ -1,0 +1,219 @@
+/**
+ * User programs: generators, registered by name, that ask the kernel for everything by `yield`.
+ *
+ *     program("cat", function* (sys, path: string) {
+ *       const fd: number = yield sys.open(path);
+ *       …
+ *       return 0;                                      // the exit status
+ *     });
+ *
+ * One entry of a program's task:
+ *   1 a signal ends it
+ *   2 the program runs up to its next system call, which is written into the journal as the call in progress
+ *     (a call that had to wait is in progress already: then only step 3)
+ *   3 the kernel carries the call out; what it returns takes its place in the journal
+ *
+ * The generator object is a cache: it belongs to a task if the digest of what it was fed is that of the task's journal. Where
+ * there is none (a child of fork, a realm that attached) the program is run again and fed its journal. So a program is a
+ * function of its arguments and its journal: no variables outside it, no clock, no randomness but by system call. One that
+ * asks something else the second time is killed, as is one whose journal outgrows its limit.
+ */
+import { NULL } from "../hal/addr.ts";
+import { image_symbols } from "../hal/image.ts";
+import { hash_text } from "../hal/struct.ts";
+import { kernel_frames, user_mode } from "./entry.ts";
+import { do_exit, release_task } from "./exit.ts";
+import { copy_process } from "./fork.ts";
+import {
+  encode, journal_append, journal_begin_call, journal_last, journal_pending_call, journal_records, journal_start,
+} from "./journal.ts"; // prettier-ignore
+import { EFBIG, ENOENT, ERESTARTSYS, is_err } from "./lib/errno.ts";
+import { ksym, ksym_fn, type FnPtr } from "./lib/ksym.ts";
+import { pr_err, pr_info } from "./lib/printk.ts";
+import { wake_up_process } from "./sched.ts";
+import { SIGABRT, SIGKILL, SIGXCPU, exit_on_signal } from "./signal.ts";
+import { sys, system_call, type Argument, type Sys, type SystemCall } from "./syscall.ts";
+import { Journal, TaskStruct, task_is_dead, task_name, type TaskPtr } from "./task.ts";
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the caller of `yield` knows what its call returns
+type Execution = Generator<SystemCall, number | void, any>;
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- programs differ in their arguments
+export type ProgramFn = (sys: Sys, ...args: any[]) => Execution;
+
+/** Gives a program its name. Call it at module level. Returns its text address. */
+export function program(name: string, fn: ProgramFn): FnPtr {
+  return ksym(`program:${name}`, fn);
+}
+
+/** A program by its name, which may have /, /bin/ or /sbin/ before it; NULL if there is none. */
+function find_program(name: string): FnPtr {
+  const wanted = `program:${basename(name)}`;
+  for (const symbol of image_symbols("text")) if (symbol.name === wanted) return symbol.address;
+  return NULL;
+}
+
+const basename = (path: string): string => path.replace(/^\/(s?bin\/)?/, "");
+
+interface Running {
+  readonly execution: Execution;
+  readonly program: FnPtr;
+  /** The journal's digest before the answer to the last request, and that request's hash. */
+  readonly digest: number;
+  readonly request_hash: number;
+  readonly records: number;
+}
+/** Generators at hand, by task. */
+// eslint-disable-next-line kheap/no-module-state -- a cache: what is missing or stale is made anew from the journal
+const running = new Map<TaskPtr, Running>();
+
+/** Drops all generators: another machine is in RAM now, or there will be. */
+export function forget_programs(): void {
+  running.clear();
+}
+
+/** One entry of a program's task. */
+const user_entry = ksym("user_entry", (task: TaskPtr): void => {
+  const journal = TaskStruct.journal.at(task);
+  if (exit_on_signal(task)) return void running.delete(task);
+  if (Journal.pending.get(journal) === 0) {
+    if (!resume(task)) return void running.delete(task);
+    TaskStruct.progress.set(task, 0);
+  }
+  const request = journal_pending_call(journal);
+  const [call, ...args] = request.value as [string, ...Argument[]];
+  const result = system_call(call, args);
+  if (task_is_dead(task)) return void running.delete(task);
+  // Asleep, or another program by now.
+  if (result === -ERESTARTSYS || Journal.pending.get(journal) === 0) return;
+  const error = journal_append(journal, request.request_hash, result);
+  if (error !== 0) no_room(task, error);
+});
+
+/** Runs the program until it asks for something, and writes that down. False if the task has ended instead. */
+function resume(task: TaskPtr): boolean {
+  const journal = TaskStruct.journal.at(task);
+  const execution = at_hand(task) ?? revive(task);
+  if (execution === undefined) return false;
+  const value = Journal.records.get(journal) > 1 ? journal_last(journal).value : undefined;
+  const step = run(task, execution, value);
+  if (step === undefined) return false;
+  if (step.status !== undefined) {
+    do_exit(task, (step.status & 0xff) << 8);
+    return false;
+  }
+  const error = journal_begin_call(journal, step.request);
+  if (error !== 0) return no_room(task, error);
+  running.set(task, {
+    execution,
+    program: TaskStruct.program.get(task),
+    digest: Journal.digest.get(journal),
+    records: Journal.records.get(journal),
+    request_hash: hash_text(step.request),
+  });
+  return true;
+}
+
+/** The task's generator, if the one at hand has been fed all but the last record of the journal. */
+function at_hand(task: TaskPtr): Execution | undefined {
+  const found = running.get(task);
+  const journal = TaskStruct.journal.at(task);
+  if (!found || found.program !== TaskStruct.program.get(task)) return undefined;
+  const belongs =
+    found.digest === Journal.prev_digest.get(journal) && found.records === Journal.records.get(journal) - 1;
+  return belongs && found.request_hash === journal_last(journal).request_hash ? found.execution : undefined;
+}
+
+/** Runs the program again on its journal, up to the request that the last record answers. Undefined if it was killed. */
+function revive(task: TaskPtr): Execution | undefined {
+  const [argv, ...results] = journal_records(TaskStruct.journal.at(task));
+  const fn = ksym_fn(TaskStruct.program.get(task)) as ProgramFn;
+  const started = user_mode(() => fn(sys, ...(argv.value as Argument[])));
+  if ("thrown" in started) return uncaught(task, started.thrown);
+  const execution = started.value;
+  for (const [i, { request_hash }] of results.entries()) {
+    const step = run(task, execution, i === 0 ? undefined : results[i - 1].value);
+    if (step === undefined) return undefined;
+    if (step.request === undefined || hash_text(step.request) !== request_hash) {
+      pr_err(`program ${TaskStruct.comm.get(task)} is not deterministic at step ${i + 1}`);
+      do_exit(task, SIGKILL);
+      return undefined;
+    }
+  }
+  return execution;
+}
+
+/** What a program came to: its next request as text, or its end. */
+type Stop = { request: string; status?: undefined } | { request?: undefined; status: number };
+
+/** Lets the program run to its next yield or its end. Undefined if it threw and was killed. */
+function run(task: TaskPtr, execution: Execution, value: unknown): Stop | undefined {
+  const stop = user_mode((): Stop => {
+    const step = execution.next(value);
+    return step.done ? { status: Number(step.value ?? 0) } : { request: request_text(step.value) };
+  });
+  return "thrown" in stop ? uncaught(task, stop.thrown) : stop.value;
+}
+
+/** A request as text: what the journal and its hashes are made of. What is no request asks for no call at all. */
+function request_text(request: unknown): string {
+  const { call, args } = (request ?? {}) as Partial<SystemCall>;
+  return encode([String(call), ...(Array.isArray(args) ? (args as unknown[]) : [])]);
+}
+
+function uncaught(task: TaskPtr, thrown: unknown): undefined {
+  const at = kernel_frames(thrown)[0];
+  pr_info(`${task_name(task)}: uncaught ${String(thrown)}${at ? ` in ${at}` : ""}`);
+  do_exit(task, SIGABRT);
+}
+
+/** Kills a task whose journal cannot grow. */
+function no_room(task: TaskPtr, error: number): false {
+  if (error === -EFBIG) pr_info(`${task_name(task)}: journal limit exceeded`);
+  else pr_err(`Out of memory: Killed process ${TaskStruct.pid.get(task)} (${TaskStruct.comm.get(task)})`);
+  do_exit(task, error === -EFBIG ? SIGXCPU : SIGKILL);
+  running.delete(task);
+  return false;
+}
+
+/** Lets a task become another program. 0, -ENOENT, -ENOMEM or -EFBIG; then it goes on as it was. */
+export function do_exec(task: TaskPtr, name: string, args: readonly unknown[]): number {
+  const address = find_program(name);
+  if (address === NULL) return -ENOENT;
+  const error = journal_start(TaskStruct.journal.at(task), basename(name), args);
+  if (error !== 0) return error;
+  TaskStruct.program.set(task, address);
+  TaskStruct.comm.set(task, basename(name));
+  return 0;
+}
+
+/** Copies a task that is in the middle of fork(): the child goes on with 0. Its pid, or -errno. */
+export function do_fork(parent: TaskPtr): number {
+  const child = copy_process({
+    parent,
+    comm: TaskStruct.comm.get(parent),
+    entry: user_entry,
+    program: TaskStruct.program.get(parent),
+  });
+  if (is_err(child)) return child;
+  const journal = TaskStruct.journal.at(child);
+  // There is room for the 0: it takes the place of the call, which is longer.
+  journal_append(journal, journal_pending_call(journal).request_hash, 0);
+  wake_up_process(child);
+  return TaskStruct.pid.get(child);
+}
+
+/** Starts a program in a task of its own, as a child of `parent`. The task, or -errno. Context: may sleep. */
+export function spawn(parent: TaskPtr, name: string, args: readonly Argument[]): TaskPtr {
+  const address = find_program(name);
+  if (address === NULL) return -ENOENT;
+  const task = copy_process({ parent, comm: basename(name), entry: user_entry, program: address });
+  if (is_err(task)) return task;
+  const error = journal_start(TaskStruct.journal.at(task), basename(name), args);
+  if (error !== 0) {
+    do_exit(task, SIGKILL);
+    release_task(task);
+    return error;
+  }
+  wake_up_process(task);
+  return task;
+}
