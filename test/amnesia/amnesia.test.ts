@@ -1,0 +1,25 @@
+/** The kernel's state lies in RAM: all of it. See chain.ts. */
+import { describe, expect, it } from "vitest";
+import { attach } from "../../boot/attach.ts";
+import { TEST_MACHINE, garbage } from "../lib/machine.ts";
+import { amnesia, in_realm, new_ram } from "./chain.ts";
+
+describe("the amnesia test", () => {
+  it("a realm that ends at any moment loses nothing: 12 moments", () => amnesia(1, 12, 4000));
+});
+
+describe("attach", () => {
+  it("says in one line why it cannot go on", async () => {
+    expect(() => attach(TEST_MACHINE)).toThrow("attach: this realm was handed no RAM in which a kernel stands");
+    const ram = new_ram();
+    await in_realm(ram, { boot: { seed: 1, garbage: garbage(1) }, entries: 10, closure: true });
+    await expect(in_realm(ram, { entries: 1 })).rejects.toThrow(
+      /^attach: the kernel in RAM refers to a function without a name \(anon:\d+\); give it one with ksym$/,
+    );
+    const named = new_ram();
+    await in_realm(named, { boot: { seed: 1, garbage: garbage(1) }, entries: 10 });
+    await expect(in_realm(named, { entries: 1 }, { ...TEST_MACHINE, cpus: 4 })).rejects.toThrow(
+      'attach: the kernel in RAM was not booted on a machine like "test"',
+    );
+  });
+});

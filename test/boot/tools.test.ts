@@ -1,0 +1,135 @@
+/** slabinfo, vmstat, numactl -H, numastat: the layout of the real tools, and figures of /proc and /sys. */
+import { describe, expect, it } from "vitest";
+import { machine_from_options, type MachineSpec } from "../../hal/machine.ts";
+import { answer, console_run } from "./run.ts";
+
+const CACHES = "kmem create first 300 flags=SLAB_NO_MERGE; kmem alloc first 30 > /a; kmem create twin_a 1000; kmem create twin_b 1000; kmem alloc twin_a 3 > /a; echo @@@"; // prettier-ignore
+const lines = (text: string): string[] => text.replace(/\n$/, "").split("\n");
+/** What the lines behind the preparation print. */
+const after = async (command: string): Promise<string> => {
+  const { out, err } = await console_run([CACHES, command]);
+  expect(err).toBe("");
+  return out.split("@@@\n")[1]!;
+};
+
+describe("slabinfo", () => {
+  it("a line a cache, by name; an alias by its own name, several by what they are", async () => {
+    const rows = lines(await after("slabinfo"));
+    expect(rows[0]).toBe("Name                   Objects Objsize           Space Slabs/Part/Cpu  O/S O %Fr %Ef Flg");
+    expect(rows[1]).toBe(":0001000                    16    1000           16.3K          0/0/1   16 2   0  97 *");
+    const first = rows.find((row) => row.startsWith("first "))!;
+    expect(first).toBe("first                       39     300           12.2K          2/0/1   13 0   0  95 ");
+    const names = rows.slice(1).map((row) => row.split(" ")[0]!.toLowerCase());
+    expect(names).toEqual([...names].sort());
+    expect(names.some((name) => name === "kmalloc-8k")).toBe(false); // empty
+  });
+
+  it("one cache is a report", async () => {
+    expect(lines(await after("slabinfo first"))).toEqual([
+      "",
+      "Slabcache: first            Aliases:  0 Order :  0 Objects: 39",
+      "",
+      "Sizes (bytes)     Slabs              Debug                Memory",
+      "------------------------------------------------------------------------",
+      "Object :     300  Total  :       3   Sanity Checks : Off  Total:   12288",
+      "SlabObj:     304  Full   :       2   Redzoning     : Off  Used :   11700",
+      "SlabSiz:    4096  Partial:       0   Poisoning     : Off  Loss :     588",
+      "Loss   :       4  CpuSlab:       1   Tracking      : Off  Lalig:     156",
+      "Align  :       8  Objects:      13   Tracing       : Off  Lpadd:     432",
+      "",
+      "NUMA nodes           :    0",
+      "---------------------------",
+      "All slabs                 3",
+      "Partial slabs             0",
+    ]);
+  });
+
+  it("sorts, limits, inverts, and shows empty ones where it is told to", async () => {
+    const { out } = await console_run([
+      "slabinfo -S -N 3 -B --json; slabinfo -iS -N 1 --json; slabinfo -e kmalloc --json; slabinfo -z kmalloc --json; slabinfo -U dentry -z --json",
+    ]);
+    type Row = { name: string; space: number; slabs: number };
+    const [big, small, empty, all, unreclaimable] = lines(out).map((line) => JSON.parse(line) as Row[]) as [Row[], Row[], Row[], Row[], Row[]]; // prettier-ignore
+    expect(big.length).toBe(3);
+    expect(big.map(({ space }) => space)).toEqual(big.map(({ space }) => space).sort((a, b) => b - a));
+    expect(small[0]!.space).toBeLessThanOrEqual(big[2]!.space);
+    expect(empty.every(({ slabs }) => slabs === 0)).toBe(true);
+    expect(all.length).toBeGreaterThan(empty.length);
+    expect(unreclaimable).toEqual([]); // dentries can be reclaimed
+  });
+
+  it("aliases, nodes, activity, totals, tracking", async () => {
+    expect(await after("slabinfo -a twin")).toBe("\n:0001000     <- twin_a twin_b\n");
+    expect(await after("slabinfo -ai twin")).toBe("twin_a          -> :0001000\ntwin_b          -> :0001000\n");
+    expect(lines(await after("slabinfo -n 'first|twin'"))).toEqual(["", "Slab                 :    0", "---------------------------", ":0001000                  1", "first                     3"]); // prettier-ignore
+    const [head, row] = lines(await after("slabinfo -D 'first|task_struct'"));
+    expect(head).toBe("Name                   Objects      Alloc       Free   %Fast Fallb O CmpX   UL");
+    expect(row).toBe("first                       39         30          0  90   0     0 0    0    0");
+    expect(lines(await after("slabinfo -T"))[0]).toBe("Slabcache Totals");
+    expect(lines(await after("slabinfo -X"))).toContain("Slabs sorted by number of partial slabs");
+    expect(lines(await after("slabinfo -t first"))[1]).toBe("first: Kernel object allocation");
+    expect(lines(await after("slabinfo -f -z 'twin'"))[1]).toMatch(/^Slabcache: twin_a /);
+  });
+
+  it("-s shrinks; -v is for caches with slab_debug", async () => {
+    const { out, err } = await console_run([
+      "kmem create mine 1000 flags=SLAB_NO_MERGE; kmem alloc mine 40 > /a; kmem free mine all > /a; slabinfo -s mine; slabinfo mine --json; slabinfo -v mine",
+    ]); // prettier-ignore
+    expect(out).toMatch(/"name":"mine".*"slabs":0/);
+    expect(err).toBe("slabinfo: /sys/kernel/slab/mine/validate: Invalid argument\n");
+  });
+
+  it("says what it does not take", async () => {
+    const { err } = await console_run(["slabinfo -q; slabinfo --nope; slabinfo -N; slabinfo -N x; slabinfo a b; slabinfo '('; slabinfo nope"]); // prettier-ignore
+    expect(err.trimEnd().split("\n").map((line) => line.replace(/; usage: .*/, ""))).toEqual([
+      "slabinfo: no option -q", "slabinfo: no option --nope", "slabinfo: -N : a number of lines is wanted",
+      "slabinfo: -N x: a number of lines is wanted", "slabinfo: one pattern is allowed", "slabinfo: (: not a regular expression",
+      "slabinfo: no cache matches nope",
+    ]); // prettier-ignore
+  });
+});
+
+describe("vmstat", () => {
+  it("averages since power-on in procps's columns", async () => {
+    const [head, names, row] = lines(await answer("vmstat"));
+    expect(head).toBe("procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----");
+    expect(names).toBe(" r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st");
+    expect(row).toMatch(/^ \d {2}\d {6}0 {2}\d{5} {6}0 {4}\d{3} {4}0 {4}0 {5}0 {5}0 {4}0 [ \d]{3}\d {2}0 [ \d]{2} [ \d]{2}\d? {2}0 {2}0$/); // prettier-ignore
+    const { free, us, sy, id } = JSON.parse(await answer("vmstat --json")) as Record<string, number>;
+    expect(us! + sy! + id!).toBeGreaterThanOrEqual(99);
+    expect(free).toBe(Number(/MemFree: +(\d+)/.exec(await answer("cat /proc/meminfo"))![1]));
+  });
+
+  it("-m: the caches by name", async () => {
+    const rows = lines(await after("vmstat -m"));
+    expect(rows[0]).toBe("Cache                       Num  Total   Size  Pages");
+    expect(rows).toContain("first                        39     39    304     13");
+    const names = rows.slice(1).map((row) => row.split(" ")[0]!);
+    expect(names).toEqual([...names].sort());
+    expect((await console_run(["vmstat -q; vmstat -m -m"])).err).toBe("usage: vmstat [-m]\nusage: vmstat [-m]\n");
+  });
+});
+
+describe("numactl -H and numastat", () => {
+  it("nodes with CPUs, memory and distances", async () => {
+    const text = await answer("numactl -H");
+    expect(text).toMatch(/^available: 2 nodes \(0-1\)\nnode 0 cpus: 0\nnode 0 size: 29 MB\nnode 0 free: \d+ MB\nnode 1 cpus: 1\nnode 1 size: 7 MB\nnode 1 free: 7 MB\nnode distances:\nnode {3}0 {3}1 \n {2}0: {2}10 {2}20 \n {2}1: {2}20 {2}10 \n$/); // prettier-ignore
+    expect((await console_run(["numactl; numactl -x"])).err).toBe("usage: numactl -H\nusage: numactl -H\n");
+  });
+
+  it("one node is `1 nodes`, as numactl says", async () => {
+    const machine = machine_from_options({ mem: "32M", nodes: "1", cpus: "2" }) as MachineSpec;
+    expect(await answer("numactl -H", { machine })).toMatch(/^available: 1 nodes \(0\)\nnode 0 cpus: 0 1\n/);
+    expect(lines(await answer("numastat", { machine }))[0]).toBe("                           node0");
+  });
+
+  it("numastat: a row a counter, as /sys has them", async () => {
+    const { out } = await console_run(["alloc_pages 3 node=1 > /a; numastat; numastat --json; cat /sys/devices/system/node/node1/numastat; numastat -x"]); // prettier-ignore
+    const rows = lines(out);
+    expect(rows[0]).toBe("                           node0           node1");
+    expect(rows.slice(1, 7).map((row) => row.split(/ +/)[0])).toEqual(["numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node"]); // prettier-ignore
+    expect(rows[1]).toMatch(/^numa_hit {12} *\d+ {12} *\d+$/);
+    const json = JSON.parse(rows[7]!) as Record<string, number>[];
+    expect(json[1]!.other_node).toBe(Number(rows[6]!.split(/ +/)[2]));
+  });
+});

@@ -1,0 +1,27 @@
+/**
+ * Hot paths make no garbage: millions of operations in a process of their own, and no garbage collection meanwhile.
+ */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+export interface HotAnswer {
+  name: string;
+  operations: number;
+  collections: number;
+}
+
+const child = fileURLToPath(new URL("child.ts", import.meta.url));
+
+test("millions of hot operations cause no garbage collection", () => {
+  const flags = ["--import", "tsx", "--expose-gc", "--max-semi-space-size=1"];
+  const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, child], { encoding: "utf8" });
+  expect(stderr).toBe("");
+  expect(status).toBe(0);
+  const { answers, seen, findings } = JSON.parse(stdout) as { answers: HotAnswer[]; seen: number; findings: string[] };
+  expect(findings).toEqual([]);
+  // The observer works: it saw at least the collections that were asked for.
+  expect(seen).toBeGreaterThanOrEqual(answers.length);
+  expect(answers.length).toBe(6);
+  expect(answers.filter(({ collections }) => collections > 0)).toEqual([]);
+});

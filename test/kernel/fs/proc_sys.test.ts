@@ -1,0 +1,64 @@
+/** /proc/sys/vm: what the knobs say, what they take, and what changes by it. */
+import { describe, expect, it } from "vitest";
+import { EACCES, EINVAL } from "../../../kernel/lib/errno.ts";
+import { Zone, for_each_populated_zone, node_state } from "../../../mm/zone.ts";
+import { cat, echo, ls, text_of, with_files } from "./files.ts";
+
+const read = (knob: string): string => text_of(`/proc/sys/vm/${knob}`);
+const write = (knob: string, text: string): number => echo(text, `/proc/sys/vm/${knob}`, 0);
+const marks = (): number[] => [...for_each_populated_zone()].map((zone) => Zone.watermark.get(zone, 0));
+
+describe("/proc/sys/vm", () => {
+  it("has the knobs of what is there, with Linux's first values", () => {
+    with_files(() => {
+      expect(ls("/proc/sys/vm")).toEqual([
+        "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "percpu_pagelist_high_fraction", "stat_refresh",
+        "vfs_cache_pressure", "watermark_boost_factor",
+      ]); // prettier-ignore
+      expect(read("lowmem_reserve_ratio")).toBe("256\t256\t32\t0\t0\n");
+      expect(read("min_free_kbytes")).toBe(`${node_state.min_free_kbytes}\n`);
+      expect(["percpu_pagelist_high_fraction", "vfs_cache_pressure", "watermark_boost_factor"].map(read)).toEqual(["0\n", "100\n", "15000\n"]); // prettier-ignore
+      expect([read("stat_refresh"), cat("/proc/sys/vm/drop_caches")]).toEqual(["", -EACCES]);
+    });
+  });
+
+  it("min_free_kbytes sets all marks anew", () => {
+    with_files(() => {
+      const [before, kbytes] = [marks(), node_state.min_free_kbytes];
+      expect(write("min_free_kbytes", `${kbytes * 2}\n`)).toBeGreaterThan(0);
+      expect(read("min_free_kbytes")).toBe(`${kbytes * 2}\n`);
+      for (const [i, mark] of marks().entries()) expect(Math.abs(mark - 2 * before[i]!)).toBeLessThanOrEqual(1);
+      write("min_free_kbytes", String(kbytes));
+      expect(marks()).toEqual(before);
+    });
+  });
+
+  it("percpu_pagelist_high_fraction is 0 or at least 8, and moves what CPUs may keep", () => {
+    with_files(() => {
+      const high = (): string[] => text_of("/proc/zoneinfo").match(/high_max: +\d+/g)!;
+      const before = high();
+      expect(write("percpu_pagelist_high_fraction", "7")).toBe(-EINVAL);
+      expect(write("percpu_pagelist_high_fraction", "100")).toBe(3);
+      expect(read("percpu_pagelist_high_fraction")).toBe("100\n");
+      expect(high()).not.toEqual(before);
+      expect(write("percpu_pagelist_high_fraction", "0")).toBe(1);
+      expect(high()).toEqual(before);
+    });
+  });
+
+  it("the others keep what they are given, and all refuse what is no number", () => {
+    with_files(() => {
+      for (const knob of ["vfs_cache_pressure", "watermark_boost_factor"]) {
+        const before = read(knob);
+        expect(write(knob, " 50\n")).toBe(4);
+        expect(read(knob)).toBe("50\n");
+        for (const text of ["", "x", "-1", "1 2", "2147483648"]) expect(write(knob, text), text).toBe(-EINVAL);
+        expect(read(knob)).toBe("50\n");
+        write(knob, before);
+      }
+      expect(write("stat_refresh", "1")).toBe(1);
+      expect([write("drop_caches", "3"), write("drop_caches", "9")]).toEqual([1, -EINVAL]);
+      expect(write("lowmem_reserve_ratio", "1")).toBe(-EACCES);
+    });
+  });
+});
