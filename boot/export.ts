@@ -38,7 +38,11 @@ export interface ExportFile {
 /** Contents of everything that can be read in /proc and /sys at this moment, by path: `proc/meminfo`. */
 export function export_texts(): Map<string, ExportFile> {
   const files = new Map<string, ExportFile>();
-  for (const [root, walk] of [["proc", proc_walk()], ["sys", sysfs_walk()]] as const) // prettier-ignore
+  for (const [root, walk] of [
+    ["proc", proc_walk()],
+    ["sys", sysfs_walk()],
+  ] as const)
+    // prettier-ignore
     for (const { path, mode, text } of walk)
       if (text !== undefined) files.set(`${root}/${path}`, { text, is_link: (mode & S_IFMT) === S_IFLNK });
   return files;
@@ -77,7 +81,11 @@ export function export_to(folder: string): ExportFigures {
 }
 
 const is_windows = process.platform === "win32";
-const host_path = (path: string): string => (is_windows ? path.replaceAll(":", "%3A") : path);
+/** A path as the host can have it: a cache may be called `..`. */
+function host_path(path: string): string {
+  const safe = path.replace(/(?<=^|\/)\.\.?(?=\/|$)/g, (dots) => dots.replaceAll(".", "%2E"));
+  return is_windows ? safe.replaceAll(":", "%3A") : safe;
+}
 
 function write_file(path: string, { text, is_link }: ExportFile): void {
   mkdirSync(dirname(path), { recursive: true });

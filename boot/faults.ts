@@ -2,6 +2,7 @@
  * What the sweeps of failing allocations share (boot/commands/faultsweep.ts, boot/faultsweep_boot.ts): where a failure
  * struck, and what the kernel's log says of it.
  */
+import type { Ptr } from "../hal/addr.ts";
 import { nr_cpu_ids } from "../hal/cpu.ts";
 import { events } from "../hal/events.ts";
 import { per_cpu_ptr } from "../hal/image.ts";
@@ -9,7 +10,7 @@ import { kernel_frames } from "../kernel/entry.ts";
 import { printk_records } from "../kernel/lib/printk.ts";
 import { MAX_NR_ZONES } from "../mm/gfp.ts";
 import { KmemCache, for_each_cache, type CachePtr } from "../mm/slab_common.ts";
-import { ALLOC_CPU_SHEAF, ALLOC_FASTPATH, ALLOC_SLOWPATH, KmemCacheCpu } from "../mm/slub_slab.ts";
+import { ALLOC_CPU_SHEAF, ALLOC_FASTPATH, ALLOC_SLOWPATH, KmemCacheCpu, SHEAF_REFILL } from "../mm/slub_slab.ts";
 import { PGALLOC, all_vm_events } from "../mm/vmstat.ts";
 import { get_fail_nth, set_fail_nth } from "../mm/fault_inject.ts";
 
@@ -76,16 +77,16 @@ export interface Counts {
   readonly pages: number;
 }
 
-const SERVED = [ALLOC_FASTPATH, ALLOC_SLOWPATH, ALLOC_CPU_SHEAF];
+/** Objects handed out: by slabs, and by sheaves, which took theirs from slabs before. */
+const served_by = (part: Ptr<"kmem_cache_cpu">): number =>
+  KmemCacheCpu.stat.get(part, ALLOC_FASTPATH) + KmemCacheCpu.stat.get(part, ALLOC_SLOWPATH) +
+  KmemCacheCpu.stat.get(part, ALLOC_CPU_SHEAF) - KmemCacheCpu.stat.get(part, SHEAF_REFILL); // prettier-ignore
 
 export function allocation_counts(): Counts {
   const objects = new Map<CachePtr, number>();
   for (const cache of for_each_cache()) {
     let served = 0;
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
-      const part = per_cpu_ptr(KmemCache.cpu_slab.get(cache), cpu);
-      for (const item of SERVED) served += KmemCacheCpu.stat.get(part, item);
-    }
+    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) served += served_by(per_cpu_ptr(KmemCache.cpu_slab.get(cache), cpu));
     objects.set(cache, served);
   }
   const pages = all_vm_events().slice(PGALLOC, PGALLOC + MAX_NR_ZONES);

@@ -2,7 +2,8 @@
  * The scheduler's loop: one kernel entry after another, on the CPU that the seed picks.
  *
  *     entry, entry, entry …      each of the next task of a CPU that has one; which CPU: the stream RANDOM_SCHED
- *       between two entries      the clock goes on by ENTRY_NSEC; ticks are counted; timers that are due run; RCU callbacks
+ *       between two entries      the clock goes on by ENTRY_NSEC; ticks are counted; timers that are due run; a grace
+ *                                period of RCU ends
  *       all CPUs idle            the clock goes on to the next timer at once
  *
  * Nothing else lets time pass, and nothing runs in the middle of an entry: the order in which things happen follows from

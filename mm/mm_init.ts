@@ -23,6 +23,7 @@ import { panic } from "../kernel/lib/bug.ts";
 import { cmdline_bool, cmdline_param } from "../kernel/lib/cmdline.ts";
 import { pr_info, pr_notice, pr_warn } from "../kernel/lib/printk.ts";
 import { read_le } from "./acpi.ts";
+import { watermark_scale_factor } from "./watermark.ts";
 import { e820_memblock_setup, e820_memory_setup } from "./e820.ts";
 import {
   MAX_NR_ZONES,
@@ -276,7 +277,8 @@ export function init_per_zone_wmark_min(): void {
 export function setup_per_zone_wmarks(): void {
   const zones = [...for_each_zone()];
   const sizes = zones.map((zone) => ({ zone: Zone.zone_idx.get(zone), managed: Zone.managed_pages.get(zone) }));
-  for (const [i, marks] of zone_watermarks(sizes, node_state.min_free_kbytes).entries()) {
+  const all = zone_watermarks(sizes, node_state.min_free_kbytes, watermark_scale_factor());
+  for (const [i, marks] of all.entries()) {
     const zone = zones[i];
     Zone.watermark_boost.set(zone, 0);
     Zone.watermark.set(zone, WMARK_MIN, marks.min);

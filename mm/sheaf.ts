@@ -23,16 +23,16 @@
  * asked for or given back under it.
  */
 import { NULL, type NodeId, type Obj, type Ptr } from "../hal/addr.ts";
-import { cpu_regs, numa_node_id } from "../hal/cpu.ts";
+import { CPU_OFFSET, cpu_regs, numa_node_id } from "../hal/cpu.ts";
 import { ram32 } from "../hal/ram.ts";
 import { struct } from "../hal/struct.ts";
 import { ListHead, list_add, list_del, list_empty, list_next } from "../kernel/lib/list.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import {
-  GFP_NOWAIT, NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_NOMEMALLOC, __GFP_NOWARN, __GFP_NO_OBJ_EXT, __GFP_ZERO,
-  gfpflags_allow_blocking,
+  GFP_NOWAIT, NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_DMA, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NOWARN, __GFP_NO_OBJ_EXT,
+  __GFP_RECLAIMABLE, __GFP_ZERO, gfpflags_allow_blocking,
 } from "./gfp.ts"; // prettier-ignore
-import { kfree, kmalloc } from "./kmalloc.ts";
+import { kfree, kmalloc, virt_to_cache } from "./kmalloc.ts";
 import { page_to_nid, virt_to_page } from "./page.ts";
 import { KmemCache, type CachePtr } from "./slab_common.ts";
 import { SLAB_KMALLOC } from "./slab_layout.ts";
@@ -109,7 +109,7 @@ export function sheaf_pop(sheaf: SheafPtr): Obj {
 }
 
 export function this_cpu_sheaves(cache: CachePtr): PcsPtr {
-  return KmemCache.cpu_sheaves.get(cache) + r[1]!;
+  return KmemCache.cpu_sheaves.get(cache) + r[CPU_OFFSET]!;
 }
 
 export function node_barn(cache: CachePtr, node: NodeId): BarnPtr {
@@ -160,7 +160,7 @@ function replace_empty_main(cache: CachePtr, pcs: PcsPtr, gfp: number, below: Sl
   const from_barn = barn_take(barn, "full");
   if (from_barn !== NULL) {
     stat(cache, BARN_GET);
-    put_empty(cache, barn, main.get(pcs));
+    put_empty(cache, barn, main.get(pcs), below);
     main.set(pcs, from_barn);
     return true;
   }
@@ -170,11 +170,11 @@ function replace_empty_main(cache: CachePtr, pcs: PcsPtr, gfp: number, below: Sl
   const sheaf = second || barn_take(barn, "empty") || alloc_empty_sheaf(cache, gfp);
   if (sheaf === NULL) return false;
   if (!refill_sheaf(cache, sheaf, gfp | __GFP_NOMEMALLOC | __GFP_NOWARN, below)) {
-    free_empty_sheaf(cache, sheaf); // memory is so short that the barn need not have it
+    free_empty_sheaf(cache, sheaf, below); // memory is so short that the barn need not have it
     return false;
   }
   if (SIZE.get(main.get(pcs)) === 0) {
-    put_empty(cache, barn, main.get(pcs));
+    put_empty(cache, barn, main.get(pcs), below);
     main.set(pcs, sheaf);
   } else put_full(cache, barn, sheaf, below);
   return true;
@@ -208,10 +208,10 @@ function install_empty(cache: CachePtr, pcs: PcsPtr, empty: SheafPtr, barn: Barn
   const capacity = KmemCache.sheaf_capacity.get(cache);
   const second = spare.get(pcs);
   if (second === NULL) spare.set(pcs, main.get(pcs));
-  else if (SIZE.get(main.get(pcs)) < capacity) return put_empty(cache, barn, empty);
+  else if (SIZE.get(main.get(pcs)) < capacity) return put_empty(cache, barn, empty, below);
   else if (SIZE.get(second) < capacity) {
     swap_main(pcs);
-    return put_empty(cache, barn, empty);
+    return put_empty(cache, barn, empty, below);
   } else put_full(cache, barn, main.get(pcs), below);
   main.set(pcs, empty);
 }
@@ -249,19 +249,26 @@ export function put_full(cache: CachePtr, barn: BarnPtr, sheaf: SheafPtr, below:
   if (barn_put(barn, sheaf, "full")) return stat(cache, BARN_PUT);
   stat(cache, BARN_PUT_FAIL);
   flush_sheaf(cache, sheaf, below);
-  put_empty(cache, barn, sheaf);
+  put_empty(cache, barn, sheaf, below);
 }
 
 /** Hands an empty sheaf to a barn, or back to kmalloc. */
-export function put_empty(cache: CachePtr, barn: BarnPtr, sheaf: SheafPtr): void {
-  if (!barn_put(barn, sheaf, "empty")) free_empty_sheaf(cache, sheaf);
+export function put_empty(cache: CachePtr, barn: BarnPtr, sheaf: SheafPtr, below: SlabSide): void {
+  if (!barn_put(barn, sheaf, "empty")) free_empty_sheaf(cache, sheaf, below);
 }
 
+/** What a request for a sheaf does not take over from the request that needs it. */
+const NOT_FOR_SHEAVES = __GFP_DMA | __GFP_RECLAIMABLE | __GFP_ACCOUNT | __GFP_NOFAIL;
+
 /** A sheaf with nothing in it, NULL without memory. `capacity`: the cache's, unless the caller wants more. */
-export function alloc_empty_sheaf(cache: CachePtr, gfp: number, capacity = KmemCache.sheaf_capacity.get(cache)): SheafPtr {
+export function alloc_empty_sheaf(
+  cache: CachePtr,
+  gfp: number,
+  capacity = KmemCache.sheaf_capacity.get(cache),
+): SheafPtr {
   if (gfp & __GFP_NO_OBJ_EXT) return NULL;
   const own = KmemCache.flags.get(cache) & SLAB_KMALLOC ? __GFP_NO_OBJ_EXT : 0;
-  const sheaf = kmalloc(SlabSheaf.sizeof + capacity * 8, (gfp & ~__GFP_ACCOUNT) | own | __GFP_ZERO);
+  const sheaf = kmalloc(SlabSheaf.sizeof + capacity * 8, (gfp & ~NOT_FOR_SHEAVES) | own | __GFP_ZERO);
   if (sheaf === NULL) return NULL;
   SlabSheaf.cache.set(sheaf, cache);
   SlabSheaf.capacity.set(sheaf, capacity);
@@ -269,8 +276,11 @@ export function alloc_empty_sheaf(cache: CachePtr, gfp: number, capacity = KmemC
   return sheaf;
 }
 
-export function free_empty_sheaf(cache: CachePtr, sheaf: SheafPtr): void {
-  kfree(sheaf);
+/** Gives an empty sheaf back to kmalloc; one of kmalloc's own caches past their sheaves, so that shrinking them ends. */
+export function free_empty_sheaf(cache: CachePtr, sheaf: SheafPtr, below: SlabSide): void {
+  const home = KmemCache.flags.get(cache) & SLAB_KMALLOC ? virt_to_cache(sheaf) : NULL;
+  if (home === NULL) kfree(sheaf);
+  else below.give(home, 1, [sheaf]);
   stat(cache, SHEAF_FREE);
 }
 

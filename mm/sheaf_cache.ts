@@ -1,8 +1,8 @@
 /**
  * Sheaves (mm/sheaf.ts) over the life of a cache: made, flushed, shrunk, released, checked; and what kfree_rcu collects.
  *
- *     kfree_rcu(object)  ->  this CPU's rcu_free sheaf  -- full -->  call_rcu  -- grace period -->  barn, as a full sheaf
- *                                                       -- flush_rcu -->  call_rcu  ---------------->  slabs
+ *     kfree_rcu(object)  ->  this CPU's rcu_free sheaf  -- full -->  call_rcu  -- grace period -->  barn, a full sheaf
+ *                                                       -- flush_rcu -->  call_rcu  ------------->  slabs
  *
  * Invariants, checked by `check_sheaves`: no sheaf holds more than its capacity; a barn's counts are its lists' lengths,
  * at most ten each, its full sheaves full and its empty ones empty; each object is one of the cache's and stands once.
@@ -70,7 +70,7 @@ export function release_sheaves(cache: CachePtr): void {
   KmemCache.cpu_sheaves.set(cache, NULL);
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
     const sheaf = main.get(per_cpu_ptr(sheaves, cpu));
-    if (sheaf !== NULL) free_empty_sheaf(cache, sheaf);
+    if (sheaf !== NULL) free_empty_sheaf(cache, sheaf, slabs);
   }
   free_percpu(sheaves);
   kfree(KmemCache.barns.get(cache));
@@ -100,7 +100,7 @@ export function shrink_barns(cache: CachePtr): void {
 /** Empties a sheaf into slabs and frees it. */
 export function drop_sheaf(cache: CachePtr, sheaf: SheafPtr): void {
   flush_sheaf(cache, sheaf, slabs);
-  free_empty_sheaf(cache, sheaf);
+  free_empty_sheaf(cache, sheaf, slabs);
 }
 
 /** Puts an object into this CPU's rcu_free sheaf; false if it has to wait for its grace period alone. */
@@ -181,7 +181,8 @@ export function check_sheaves(cache: CachePtr, findings: string[]): number {
     for (const object of size > capacity ? [] : sheaf_objects(sheaf)) {
       const slab = virt_to_head_page(object);
       const at = object - page_address(slab) - KmemCache.red_left_pad.get(cache);
-      const foreign = !page_is_slab(slab) || Slab.slab_cache.get(slab) !== cache || at % KmemCache.size.get(cache) !== 0;
+      const foreign =
+        !page_is_slab(slab) || Slab.slab_cache.get(slab) !== cache || at % KmemCache.size.get(cache) !== 0;
       if (foreign) findings.push(`${name}: ${where}: ${px(object)} is no object of the cache`);
       if (seen.has(object)) findings.push(`${name}: ${where}: ${px(object)} stands in two places`);
       seen.add(object);

@@ -23,7 +23,7 @@ import { wmark_pages } from "./watermark.ts";
 import {
   FreeArea, NODE_DATA, NR_FREE_CMA, NR_FREE_PAGES, NR_MLOCK, NR_PAGE_ORDERS, NR_ZONE_ACTIVE_ANON,
   NR_ZONE_ACTIVE_FILE, NR_ZONE_INACTIVE_ANON, NR_ZONE_INACTIVE_FILE, NR_ZONE_UNEVICTABLE, NR_ZONE_WRITE_PENDING,
-  PerCpuPages, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone, for_each_online_node, for_each_populated_zone, node_state,
+  PerCpuPages, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone, for_each_online_node, for_each_populated_zone, for_each_zone, node_state,
   type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
@@ -194,13 +194,12 @@ export function si_meminfo(): { total: number; free: number; available: number; 
   return { total: node_state.totalram_pages, free, available: si_mem_available(), shared, cached };
 }
 
-/** Pages that could be had without swapping: free ones beyond the reserves, and about what reclaim would get easily. */
+/** Pages that could be had without swapping: free ones, and about half of what caches hold. */
 export function si_mem_available(): number {
-  const zones = [...for_each_populated_zone()];
-  const low = sum(zones, (zone) => Zone.watermark.get(zone, WMARK_LOW));
-  const gives = (pages: number): number => pages - Math.min(pages >> 1, low);
+  const low = sum([...for_each_zone()], (zone) => wmark_pages(zone, WMARK_LOW));
+  const half = (pages: number): number => pages - Math.min(pages >> 1, low);
   const file = global_node_page_state(NR_ACTIVE_FILE) + global_node_page_state(NR_INACTIVE_FILE);
   const slab = global_node_page_state(NR_SLAB_RECLAIMABLE) + global_node_page_state(NR_KERNEL_MISC_RECLAIMABLE);
   const free = global_zone_page_state(NR_FREE_PAGES) - node_state.totalreserve_pages;
-  return Math.max(0, free + gives(file) + gives(slab));
+  return Math.max(free + half(file) + half(slab), 0);
 }

@@ -44,6 +44,8 @@ import { MAX_PAGE_ORDER } from "./zone.ts";
 const m = ram32;
 
 export const CACHE_NAME_BYTES = 64;
+/** A sheaf is one block of kmalloc. */
+export const MAX_SHEAF_CAPACITY = 1000;
 
 export const KmemCache = struct("kmem_cache", {
   // Read by every allocation and free; written when the cache is made.
@@ -147,6 +149,7 @@ export const slab_data = static_data("slab_common", {
   min_objects: "u32",
   fast_paths_closed: "u32", // somebody wants to see every allocation (fault injection)
   nr_caches: "u32",
+  warned_ctor_zero: "u32", // __GFP_ZERO and a constructor together: said once
   caches: ListHead, // newest first
   aliases: ListHead,
   kmem_cache: "*kmem_cache",
@@ -172,7 +175,7 @@ for (let words = 1; words < size_index.length; words++) {
 /** Flags that no request for an object may carry: those that name a zone of their own, and unknown bits. */
 const GFP_SLAB_BUG_MASK = __GFP_DMA32 | __GFP_HIGHMEM | ~__GFP_BITS_MASK;
 
-/** Takes off a request what makes no sense for objects, with a warning. Context: a new slab or a large block is needed. */
+/** Takes off a request what makes no sense for objects, with a warning. Context: a slab or a large block is needed. */
 export function kmalloc_fix_flags(gfp: number): number {
   const invalid = gfp & GFP_SLAB_BUG_MASK;
   if (invalid === 0) return gfp;
@@ -337,6 +340,25 @@ export function KMEM_CACHE(...given: [StructInfo<string>, number] | [string, Str
   return kmem_cache_create(name, layout.sizeof, layout.alignof, flags, null);
 }
 
+/** As kmem_cache_create, with the part of an object that may be copied to and from programs. */
+export function kmem_cache_create_usercopy(
+  name: string,
+  size: number,
+  align: number,
+  flags: number,
+  useroffset: number,
+  usersize: number,
+  ctor: Ctor | null = null,
+): CachePtr {
+  return kmem_cache_create(name, size, { align, useroffset, usersize, ctor }, flags);
+}
+
+/** As KMEM_CACHE(layout, flags), with one field that may be copied to and from programs. */
+export function KMEM_CACHE_USERCOPY(layout: StructInfo<string>, flags: number, field: string): CachePtr {
+  const { offset, size } = layout.layout.find(({ name }) => name === field) ?? { offset: 0, size: 0 };
+  return kmem_cache_create_usercopy(layout.tag, layout.sizeof, layout.alignof, flags, offset, size);
+}
+
 /** Says why `kmem_cache_create` would refuse, in one line; undefined if it would not. */
 export function kmem_cache_check(name: string, size: number, args: KmemCacheArgs, flags: number): string | undefined {
   const align = args.align ?? 0;
@@ -347,6 +369,9 @@ export function kmem_cache_check(name: string, size: number, args: KmemCacheArgs
   if (align !== 0 && (!is_power_of_2(align) || align > max)) return `an alignment is 0 or a power of two, not ${align}`;
   const unknown = flags & ~SLAB_FLAGS_PERMITTED;
   if (unknown) return `flags 0x${(unknown >>> 0).toString(16)} may not be given to a cache`;
+  const sheaf = args.sheaf_capacity ?? 0;
+  if (!Number.isInteger(sheaf) || sheaf < 0 || sheaf > MAX_SHEAF_CAPACITY)
+    return `a sheaf has 0 to ${MAX_SHEAF_CAPACITY} objects, not ${sheaf}`;
   const freeptr = args.freeptr_offset;
   if (freeptr !== undefined && (!(flags & SLAB_TYPESAFE_BY_RCU) || freeptr % 8 || freeptr >= size))
     return `a place for the free pointer is a multiple of 8 inside an object of a SLAB_TYPESAFE_BY_RCU cache`;
@@ -471,10 +496,13 @@ export function kmem_cache_destroy(cache: CachePtr): void {
   slab_data.nr_caches = slab_data.nr_caches - 1;
   spin_unlock(slab_data.mutex);
   drop_aliases(cache);
-  if (rcu_pending() !== 0) rcu_barrier(); // slabs of a SLAB_TYPESAFE_BY_RCU cache need its descriptor until they are free
+  if (rcu_pending() !== 0) rcu_barrier(); // slabs of a SLAB_TYPESAFE_BY_RCU cache need its descriptor until then
   if (busy) {
     const by = caller_symbol("slab_common.ts");
-    WARN_ON(true, `kmem_cache_destroy ${KmemCache.name.get(cache)}: Slab cache still has objects when called from ${by}`);
+    WARN_ON(
+      true,
+      `kmem_cache_destroy ${KmemCache.name.get(cache)}: Slab cache still has objects when called from ${by}`,
+    );
   } else kmem_cache_free(slab_data.kmem_cache, cache);
 }
 

@@ -8,7 +8,7 @@
  *     nr_slabs, total_objects = what a walk of node->slabs finds
  *     full tracked: a slab with all objects in use that is no CPU's own is on node->full, and no other is
  */
-import { NULL, PAGE_SIZE, px, type NodeId, type Obj } from "../hal/addr.ts";
+import { NULL, PAGE_SIZE, hex, px, type NodeId, type Obj } from "../hal/addr.ts";
 import { on_cpu, nr_cpu_ids } from "../hal/cpu.ts";
 import { per_cpu_ptr } from "../hal/image.ts";
 import { ram_zero } from "../hal/ram.ts";
@@ -20,19 +20,22 @@ import { cmdline_number } from "../kernel/lib/cmdline.ts";
 import { pr_err } from "../kernel/lib/printk.ts";
 import { spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { GFP_DMA, GFP_DMA32, GFP_KERNEL, GFP_NOWAIT, __GFP_COMP, __GFP_RECLAIMABLE } from "./gfp.ts";
-import { Slab, page_is_slab, page_to_nid, type PagePtr, type SlabPtr } from "./page.ts";
+import {
+  PG_head, PG_workingset, Slab, page_flag, page_is_slab, page_to_nid, page_zonenum, type PagePtr, type SlabPtr,
+} from "./page.ts"; // prettier-ignore
 import { alloc_percpu, free_percpu } from "./percpu.ts";
 import {
   check_sheaves, flush_cpu_sheaves, flush_rcu_sheaf, free_rcu_sheaf, has_sheaves, init_sheaves, release_sheaves,
   shrink_barns,
 } from "./sheaf_cache.ts"; // prettier-ignore
 import {
-  KmemCache, NO_FREEPTR, SLAB_DOWN, cache_random, for_each_cache, free_cache_random_seq, init_cache_random_seq,
-  kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order, set_fast_path, slab_data, type CachePtr, type SlabInfo, type SlabOps,
+  KmemCache, MAX_SHEAF_CAPACITY, NO_FREEPTR, SLAB_DOWN, cache_random, for_each_cache, free_cache_random_seq,
+  init_cache_random_seq, kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order, set_fast_path,
+  slab_data, type CachePtr, type SlabInfo, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import {
-  SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_KMALLOC, SLAB_RECLAIM_ACCOUNT, calculate_cpu_partial, calculate_min_partial, calculate_order,
-  calculate_sizes, cpu_partial_slabs, order_objects,
+  SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_KMALLOC, SLAB_RECLAIM_ACCOUNT, calculate_cpu_partial, calculate_min_partial,
+  calculate_order, calculate_sizes, cpu_partial_slabs, order_objects,
 } from "./slab_layout.ts"; // prettier-ignore
 import {
   flush_this_cpu, has_cpu_partial, partial_next, partial_slabs, slub_alloc, slub_alloc_bulk, slub_free, slub_free_bulk,
@@ -87,8 +90,6 @@ function late_init(): void {
     if (KmemCache.flags.get(cache) & SLAB_KMALLOC && init_sheaves(cache, capacity) !== 0)
       panic(`no memory for the sheaves of ${KmemCache.name.get(cache)}`);
 }
-/** A sheaf is one block of kmalloc. */
-const MAX_SHEAF_CAPACITY = 1000;
 
 function lay_out(cache: CachePtr): number {
   const flags = KmemCache.flags.get(cache);
@@ -154,7 +155,7 @@ function init_node(n: NodePtr, node: NodeId): void {
 /** The very first nodes: there is no cache to take them from, so one is carved out of the cache's own first slab. */
 function early_node_alloc(cache: CachePtr, node: NodeId): NodePtr {
   const slab = new_slab(cache, GFP_NOWAIT, node);
-  if (slab === NULL) return NULL;
+  if (slab === NULL) panic(`no memory for the first slab of ${KmemCache.name.get(cache)} on node ${node}`);
   const n = slab_take(cache, slab);
   const rest = get_freepointer(cache, n);
   slab_thaw(slab);
@@ -169,7 +170,7 @@ function early_node_alloc(cache: CachePtr, node: NodeId): NodePtr {
   return n;
 }
 
-/** Takes a write to the file cpu_partial: what the CPUs keep is flushed. 0, or -EINVAL for a cache without such lists. */
+/** Takes a write to the file cpu_partial and flushes what the CPUs keep; -EINVAL for a cache without such lists. */
 export function set_and_flush_cpu_partial(cache: CachePtr, objects: number): number {
   if (objects > 0 && !has_cpu_partial(cache)) return -EINVAL;
   set_cpu_partial(cache, objects);
@@ -264,6 +265,25 @@ function report_remaining(cache: CachePtr, slab: SlabPtr): void {
   const free = free_objects(cache, slab_freelist(cache, slab), slab, []);
   for (const object of slab_objects(cache, slab))
     if (!free.has(object)) pr_err(`Object 0x${px(object)} @offset=${object - start}`);
+  const first = slab_freelist(cache, slab);
+  const fp = first === NULL ? "0".repeat(16) : px(first);
+  const counts = `objects=${Slab.objects.get(slab)} used=${slab_inuse(slab)}`;
+  pr_err(`Slab 0x${px(slab)} ${counts} fp=0x${fp} flags=${format_slab_page_flags(slab)}`);
+}
+
+/** `%pGp` of a slab: the flags in use, then node and zone, which Linux keeps in the top bits of the same word. */
+function format_slab_page_flags(slab: SlabPtr): string {
+  const node = page_to_nid(slab as PagePtr);
+  const zone = page_zonenum(slab as PagePtr);
+  const names = [
+    [PG_head, "head"],
+    [PG_workingset, "workingset"],
+  ] as const;
+  const set = names.filter(([bit]) => page_flag(slab as PagePtr, bit));
+  const low = set.reduce((bits, [bit]) => bits | (1 << bit), 0);
+  const high = ((node << 26) | (zone << 24)) >>> 0;
+  const word = high === 0 ? hex(low) : hex(high) + hex(low, 8);
+  return `0x${word}(${[...set.map(([, name]) => name), `node=${node}`, `zone=${zone}`].join("|")})`;
 }
 
 /** The addresses of a slab's objects, in order. */

@@ -375,7 +375,10 @@ function allocate_slab(cache: CachePtr, gfp: number, node: number): PagePtr {
 /** Makes a slab: pages, free list, constructors. NULL without memory. It is on no list and counted nowhere yet. */
 export function new_slab(cache: CachePtr, gfp: number, node: number): SlabPtr {
   const has_ctor = KmemCache.ctor.get(cache) !== NULL;
-  if (gfp & __GFP_ZERO) WARN_ON(has_ctor, `${KmemCache.name.get(cache)}: __GFP_ZERO and a constructor`);
+  if (gfp & __GFP_ZERO && has_ctor && slab_data.warned_ctor_zero === 0) {
+    slab_data.warned_ctor_zero = 1;
+    WARN_ON(true, `${KmemCache.name.get(cache)}: __GFP_ZERO and a constructor`);
+  }
   const allowed = kmalloc_fix_flags(gfp) & (GFP_RECLAIM_MASK | __GFP_HARDWALL | __GFP_THISNODE);
   const page = allocate_slab(cache, allowed, node);
   if (page === NULL) return NULL;
@@ -423,7 +426,8 @@ function link_objects(cache: CachePtr, slab: SlabPtr): Obj {
 export function discard_slab(cache: CachePtr, slab: SlabPtr): void {
   notify("slab:discard", cache, slab, FREE_SLAB);
   dec_slabs_node(node_of(cache, slab), slab);
-  if (KmemCache.flags.get(cache) & SLAB_TYPESAFE_BY_RCU) call_rcu(Slab.slab_list.at(slab) as Ptr as RcuHeadPtr, rcu_free_slab);
+  if (KmemCache.flags.get(cache) & SLAB_TYPESAFE_BY_RCU)
+    call_rcu(Slab.slab_list.at(slab) as Ptr as RcuHeadPtr, rcu_free_slab);
   else free_slab(cache, slab);
 }
 

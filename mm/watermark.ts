@@ -41,12 +41,15 @@ export const ALLOC_KSWAPD = 0x800;
 const ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM;
 
 /** Boost for each page block that was mixed: at most this many ten-thousandths of the high mark. */
-const sysctl = static_data("vm_watermark", { boost_factor: "u32" });
+const sysctl = static_data("vm_watermark", { boost_factor: "u32", scale_factor: "u32" });
 const WATERMARK_BOOST_FACTOR = 15000;
+/** Marks lie at least so many ten-thousandths of the zone apart. */
+const WATERMARK_SCALE_FACTOR = 10;
 
-/** Sets the knob to what Linux boots with. */
+/** Sets the knobs to what Linux boots with. */
 export function watermark_init(): void {
   sysctl.boost_factor = WATERMARK_BOOST_FACTOR;
+  sysctl.scale_factor = WATERMARK_SCALE_FACTOR;
 }
 
 /** `vm.watermark_boost_factor`; 0 switches boosting off. */
@@ -56,6 +59,15 @@ export function set_watermark_boost_factor(factor: number): void {
 
 export function watermark_boost_factor(): number {
   return sysctl.boost_factor;
+}
+
+/** `vm.watermark_scale_factor`; whoever sets it has the marks worked out anew. */
+export function watermark_scale_factor(): number {
+  return sysctl.scale_factor;
+}
+
+export function set_watermark_scale_factor(factor: number): void {
+  sysctl.scale_factor = factor;
 }
 
 /** A mark as it is used and shown. */

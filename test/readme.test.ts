@@ -33,6 +33,13 @@ it("shows the screen that npm start gives", () => {
   expect(screen_of([], PRESETS.textbook).screen.join("\n")).toBe(shown);
 });
 
+it("counts the lines of the reading path as npm run loc does", () => {
+  const counted = run("test/tools/loc.mjs");
+  const rows = [...readme.matchAll(/^\| `(\S+\.ts)` \| (\d+) \|/gm)];
+  expect(rows.length).toBe(8);
+  for (const [, file, lines] of rows) expect(counted).toMatch(new RegExp(`^  ${file!} +${lines!}$`, "m"));
+});
+
 for (const [i, example] of ["two_calls", "listener"].entries())
   it(`its program ${i + 1} is examples/${example}.ts, and runs`, () => {
     const text = blocks.filter(({ kind }) => kind === "ts")[i]!.text;

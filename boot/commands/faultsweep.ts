@@ -37,6 +37,7 @@ const SAMPLE_ENDS = 20;
 /** Kernel entries within which a killed task is gone. */
 const REAP_ENTRIES = 20_000;
 const SHOWN_FRAMES = 4;
+const SHOWN_FINDINGS = 20;
 
 interface Request {
   readonly only?: number;
@@ -239,10 +240,9 @@ async function run_once(
     if (changed !== undefined) findings.push(`${changed} is not as before`);
     return { strike, error, findings };
   } catch (error) {
-    const { at } = (strike ??= disarm());
-    if (error instanceof KernelPanic)
-      throw new KernelPanic(`${error.message} (faultsweep: N ${n} of ${line}, asked for by ${at[0] ?? "nobody"})`);
-    throw error;
+    const { at } = strike ?? disarm();
+    const says = `${(error as Error).message} (faultsweep: N ${n} of ${line}, asked for by ${at[0] ?? "nobody"})`;
+    throw error instanceof KernelPanic ? new KernelPanic(says) : new CommandError(says);
   }
 }
 
@@ -273,7 +273,10 @@ function command_subject(ctx: Context, line: string): Subject {
         from = to;
       };
       const disarm = ctx.entry(() => arm_strike(NEVER));
-      const error = await run_commands(ctx, parts, count);
+      const error = await run_commands(ctx, parts, count).catch((thrown: unknown) => {
+        disarm();
+        throw thrown;
+      });
       const { asked } = ctx.entry(disarm);
       await undo(ctx, before);
       const changed = spoiled(before, take_moment(ctx));
@@ -366,17 +369,19 @@ function describe(
   tally: Tally,
 ): string {
   const { runs, survived, untouched, last, findings } = tally;
-  const end = untouched === undefined ? `stopped after N ${last}` : `N ${untouched} passed untouched`;
   const lines = [
-    `${name}: without a failure ${plural(objects, "object")} and ${plural(pages, "page")} by the counters, ${plural(asked, "call")} that can fail`,
-    `  ${plural(runs, "run")} with a failure: ${runs - survived} ended with an error, ${survived} went on; ${end}`,
+    `${name}:`,
+    `  ${plural(objects, "object")} and ${plural(pages, "page")} by the counters, in ${plural(asked, "call")} that can fail`,
+    `  ${plural(runs, "run")} in which one did: ${runs - survived} ended with an error, ${survived} went on`,
     ...said_lines(tally.errors),
+    untouched === undefined ? `  stopped after N ${last}` : `  N ${untouched} passed untouched`,
   ];
-  for (const { n, what, at } of findings) {
+  for (const { n, what, at } of findings.slice(0, SHOWN_FINDINGS)) {
     lines.push(`  N ${n}: ${what}`);
     at.slice(0, SHOWN_FRAMES).forEach((frame, i) => lines.push(`    ${i === 0 ? "failed:" : "       "} ${frame}`));
     lines.push(`    again:  faultsweep --only ${n} ${/[;>"]/.test(name) ? `'${name}'` : name}`);
   }
+  if (findings.length > SHOWN_FINDINGS) lines.push(`  … and ${findings.length - SHOWN_FINDINGS} more; --json has all`);
   lines.push(`  ${plural(findings.length, "finding")}`);
   return lines.join("\n");
 }
@@ -418,14 +423,15 @@ register({
 untouched. After each run what CMD made is undone (what the console holds is given back, new tasks are killed, new files
 removed), and free pages, live objects, locks and files must be as before, and all of memory valid. A finding names what is
 left over, N, who asked for the allocation that failed, and the command that does it again. CMD may be several commands
-in quotes. \`boot\` boots fresh machines like this one: one may stop in a panic that says what it could not have.
+in quotes. \`boot\` boots fresh machines like this one: one may stop in a panic that says what it could not have (the boot
+parameter fail_nth=N boots with that failure).
 
   --only N     that run alone, with what the kernel says
   --max N      ends after run N
   --sample N   runs 1 to ${SAMPLE_ENDS}, the last ${SAMPLE_ENDS}, and N between
 
-Programs that go on by themselves make files and tasks while time passes: kill crond and syslogd before sweeping \`sleep\` or
-\`run\`. Allocations of a cache that CMD destroys are not in the counters.
+Programs that go on by themselves make files and tasks while time passes: kill crond, syslogd and getty before sweeping
+\`sleep\` or \`run\`. Allocations of a cache that CMD destroys are not in the counters.
 
   faultsweep fork 3
   faultsweep "mkdir /tmp/d; echo hello > /tmp/d/f; rm -r /tmp/d"

@@ -7,6 +7,7 @@
  *
  * Unlike the tool: the report ends before its event counters, and -d changes nothing, as the files cannot be written.
  */
+import { parseArgs } from "node:util";
 import { S_IFLNK, S_IFMT } from "../../kernel/fs/fs.ts";
 import { sysfs_walk } from "../../kernel/fs/sysfs.ts";
 import { write_file } from "./files.ts";
@@ -210,12 +211,18 @@ function totals_text(slabs: readonly Slab[], plain: boolean): string {
   ].join("\n");
 }
 
-const LETTERS = "aABDefiLnPrsStTUvXz1d";
-const LONG: Readonly<Record<string, string>> = {
+/** Letters by long name, as the tool has them. */
+const LETTERS: Readonly<Record<string, string>> = {
   aliases: "a", activity: "A", bytes: "B", "display-active": "D", empty: "e", "first-alias": "f", inverted: "i",
   Loss: "L", numa: "n", lines: "N", partial: "P", report: "r", shrink: "s", Size: "S", tracking: "t", Totals: "T",
-  Unreclaim: "U", validate: "v", Xtotals: "X", zero: "z", "1ref": "1", debug: "d",
+  Unreclaim: "U", validate: "v", Xtotals: "X", zero: "z", "1ref": "1",
 }; // prettier-ignore
+const OPTIONS = Object.fromEntries(
+  Object.entries(LETTERS).map(([name, short]) => [
+    name,
+    { type: short === "N" ? "string" : "boolean", short } as const,
+  ]),
+);
 
 interface Options {
   readonly set: Readonly<Record<string, boolean>>;
@@ -223,34 +230,21 @@ interface Options {
   readonly pattern: RegExp;
 }
 
-/** Options as getopt reads them: `-aS`, `-N 5`, `--lines=5`; then one pattern. */
+/** Options, then one pattern. `-d…` is dropped: it says which checks, and nobody can set any. */
 function parse_options(args: readonly string[], refuse: (what: string) => CommandError): Options {
-  const set: Record<string, boolean> = Object.fromEntries([...LETTERS].map((letter) => [letter, false]));
-  const patterns: string[] = [];
-  let lines: number | undefined;
-  const take_lines = (text: string | undefined): void => {
-    if (text === undefined || !/^\d{1,9}$/.test(text)) throw refuse(`-N ${text ?? ""}: a number of lines is wanted`);
-    lines = Number(text) || 1;
-  };
-  for (let i = 0; i < args.length; i++) {
-    const arg = args[i]!;
-    const long = /^--([^=]+)(?:=(.*))?$/.exec(arg);
-    const letters = long ? LONG[long[1]!] : /^-(.+)$/.exec(arg)?.[1];
-    if (long && letters === undefined) throw refuse(`no option ${arg}`);
-    if (letters === undefined) patterns.push(arg);
-    else if (letters.startsWith("N")) take_lines(long?.[2] ?? (letters.slice(1) || args[++i]));
-    else if (letters.startsWith("d")) set.d = true; // what follows says which checks
-    else
-      for (const letter of letters) {
-        if (!LETTERS.includes(letter)) throw refuse(`no option -${letter}`);
-        set[letter] = true;
-      }
-  }
-  if (patterns.length > 1) throw refuse("one pattern is allowed");
+  const kept = args.filter((arg) => !/^(-d|--debug)/.test(arg));
+  const { tokens, values, positionals } = parseArgs({ args: kept, options: OPTIONS, strict: false, tokens: true });
+  for (const token of tokens)
+    if (token.kind === "option" && !Object.hasOwn(OPTIONS, token.name)) throw refuse(`no option ${token.rawName}`);
+  const set = Object.fromEntries(Object.entries(LETTERS).map(([name, letter]) => [letter, values[name] !== undefined]));
+  const { lines = set.X ? "1" : undefined } = values;
+  if (lines !== undefined && !/^[1-9]\d{0,8}$/.test(String(lines)))
+    throw refuse(`-N ${lines === true ? "" : String(lines)}: a number of lines is wanted`);
+  if (positionals.length > 1) throw refuse("one pattern is allowed");
   try {
-    return { set, lines: lines ?? (set.X ? 1 : Infinity), pattern: new RegExp(patterns[0] ?? ".*", "i") };
+    return { set, lines: Number(lines ?? Infinity), pattern: new RegExp(positionals[0] ?? ".*", "i") };
   } catch {
-    throw refuse(`${patterns[0]}: not a regular expression`);
+    throw refuse(`${positionals[0]}: not a regular expression`);
   }
 }
 
@@ -289,11 +283,11 @@ function slabinfo(args: readonly string[], refuse: (what: string) => CommandErro
   const matching = sorted(all, keys.map((key) => key ?? false), set.i!).filter((s) => !set.U || s.of("reclaim_account") === 0); // prettier-ignore
   const shown = matching.filter((s) => (set.e ? s.of("slabs") === 0 : set.z || s.of("slabs") > 0)).slice(0, lines);
   const answer = (rows: readonly Slab[], text: string): Result => ({ text, json: rows.map(json_of) });
-  for (const [letter, file] of [["s", "shrink"], ["v", "validate"]] as const) // prettier-ignore
-    if (set[letter]) {
-      for (const s of matching) write_file(`/sys/kernel/slab/${s.id}/${file}`, "1", false, "slabinfo");
-      return answer(read_slabs(pattern, set.f!), "");
-    }
+  const file = set.s ? "shrink" : set.v ? "validate" : undefined;
+  if (file !== undefined) {
+    for (const s of matching) write_file(`/sys/kernel/slab/${s.id}/${file}`, "1", false, "slabinfo");
+    return answer(read_slabs(pattern, set.f!), "");
+  }
   if (set.a) return answer(matching, alias_text(matching, set.i!));
   if (set.T) return answer(matching, totals_text(matching, set.B!));
   if (set.X) return answer(matching, extended_totals(matching, options));
@@ -317,7 +311,7 @@ Z red zones, F checks, U tracking, T tracing. One cache: a report.
   -X totals and the foremost  -s shrink  -v validate (caches with slab_debug)
   -A by activity  -L by loss  -P by partial slabs  -S by space  -i the other way
   -e empty ones only  -z empty ones too  -U unreclaimable ones  -N K lines
-  -B plain bytes  -f by the longest alias  -d -1 accepted
+  -B plain bytes  -f by the longest alias  -d… -1 change nothing
 
   slabinfo -S -N 5; slabinfo task_struct; slabinfo -D kmalloc`,
   complete: "cache",

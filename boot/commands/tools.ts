@@ -90,7 +90,10 @@ Size of a slot, and under the heading Pages, as procps has it, slots a slab.`,
 
 /** `0-2,5` as [0, 1, 2, 5]. */
 function parse_list(text: string): number[] {
-  const parts = text.trim().split(",").filter((part) => part !== "");
+  const parts = text
+    .trim()
+    .split(",")
+    .filter((part) => part !== "");
   return parts.flatMap((part) => {
     const [first, last = first] = part.split("-").map(Number) as [number, number?];
     return Array.from({ length: last! - first + 1 }, (_, i) => first + i);

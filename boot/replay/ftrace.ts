@@ -22,9 +22,9 @@ import { CommandError } from "../commands/registry.ts";
 import { FROM_KMALLOC, OPS, fit_slot, type EventReader, type TraceCache } from "./trace.ts";
 
 /** What stands before an event's fields: [cpu, name of the event, fields]. TASK-PID, perhaps (TGID), [CPU], flags, time. */
-const FTRACE = /^\s*\S.*?-\d+ +(?:\([ \d-]+\) +)?\[(\d+)\] +(?:\S+ +)?\d+\.\d+: (\w+): *(.*)$/;
+const FTRACE = /^\s*\S.*?-\d+ +(?:\([ \d-]+\) +)?\[(\d+)\] +(?:\S+ +)?[\d.]+: (\w+): *(.*)$/;
 /** COMM PID[/TID] [CPU] time, perhaps a period. */
-const PERF = /^\s*\S.*? +\d+(?:\/\d+)? +\[(\d+)\] +\d+\.\d+: +(?:\d+ +)?(?:\w+:)?(\w+): *(.*)$/;
+const PERF = /^\s*\S.*? +\d+(?:\/\d+)? +\[(\d+)\] +[\d.]+: +(?:\d+ +)?(?:\w+:)?(\w+): *(.*)$/;
 /** Lines without an event: comments, lost events, perf's call chains, blank ones. */
 const SILENT = /^(#.*|CPU:\d+ \[LOST \d+ EVENTS\]|\s+[0-9a-f]+ .*|\s*)$/;
 const LARGEST_CLASS = 8192;

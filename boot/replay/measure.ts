@@ -16,7 +16,7 @@ import { SLAB_DEBUG_FLAGS } from "../../mm/slab_layout.ts";
 import {
   ALLOC_FASTPATH, ALLOC_SLOWPATH, FREE_FASTPATH, FREE_SLOWPATH, KmemCacheCpu, KmemCacheNode,
 } from "../../mm/slub_slab.ts"; // prettier-ignore
-import { PGALLOC, PGFREE, vm_event_ptr } from "../../mm/vmstat.ts";
+import { PGALLOC, PGFREE, all_vm_events } from "../../mm/vmstat.ts";
 import { NR_FREE_PAGES, PerCpuPages, Zone, for_each_populated_zone, node_state } from "../../mm/zone.ts";
 
 const m = ram32;
@@ -88,18 +88,14 @@ export function nr_slabs(cache: CachePtr): number {
 
 /** Pages that were ever handed out and taken back, and those that are free, with what CPUs keep ready. */
 export function page_counters(): { allocs: number; frees: number; free: number } {
-  let [allocs, frees, free] = [0, 0, 0];
-  for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
-    for (let zone = 0; zone < MAX_NR_ZONES; zone++) allocs += m[vm_event_ptr(PGALLOC + zone, cpu) >> 2];
-    frees += m[vm_event_ptr(PGFREE, cpu) >> 2];
-  }
+  const events = all_vm_events();
+  const allocs = events.slice(PGALLOC, PGALLOC + MAX_NR_ZONES).reduce((sum, count) => sum + count, 0);
+  const frees = events[PGFREE]!;
+  let free = 0;
   for (const zone of for_each_populated_zone()) {
     free += Zone.vm_stat.get(zone, NR_FREE_PAGES);
     const pcp = Zone.per_cpu_pageset.get(zone);
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
-      free += PerCpuPages.count.get(per_cpu_ptr(pcp, cpu));
-      allocs += PerCpuPages.allocs.get(per_cpu_ptr(pcp, cpu)); // on the hot path, not yet in the event
-    }
+    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) free += PerCpuPages.count.get(per_cpu_ptr(pcp, cpu));
   }
   return { allocs, frees, free };
 }

@@ -7,6 +7,7 @@
 import { PAGE_SIZE, type NodeId } from "../../hal/addr.ts";
 import { cpu_is_online, nr_cpu_ids } from "../../hal/cpu.ts";
 import { MAX_NR_ZONES, MIGRATE_NAMES, MIGRATE_TYPES } from "../../mm/gfp.ts";
+import { si_mem_available } from "../../mm/show_mem.ts";
 import { Page, mem_map_state, pfn_to_page, pfn_valid } from "../../mm/page.ts";
 import { get_pageblock_migratetype } from "../../mm/pageblock.ts";
 import { pcpu_nr_pages } from "../../mm/percpu.ts";
@@ -22,7 +23,7 @@ import {
 import { wmark_pages } from "../../mm/watermark.ts";
 import {
   FreeArea, NODE_DATA, NR_FREE_PAGES, NR_MLOCK, NR_PAGE_ORDERS, PerCpuPages, PgData, WMARK_HIGH, WMARK_LOW, WMARK_MIN,
-  WMARK_PROMO, Zone, for_each_online_node, for_each_populated_zone, for_each_zone, node_state, page_zone,
+  WMARK_PROMO, Zone, for_each_online_node, for_each_populated_zone, node_state, page_zone,
   pageblock_nr_pages, pageblock_order, zone_end_pfn, type PgDataPtr, type ZonePtr,
 } from "../../mm/zone.ts"; // prettier-ignore
 import { list_count } from "../lib/list.ts";
@@ -160,18 +161,6 @@ function zoneinfo(): string {
     }
   }
   return text;
-}
-
-/** Pages that could be had without swapping: free ones, and about half of what caches hold. */
-export function si_mem_available(): number {
-  let low = 0;
-  for (const zone of for_each_zone()) low += wmark_pages(zone, WMARK_LOW);
-  const state = global_node_page_state;
-  const half = (pages: number): number => pages - Math.min(Math.floor(pages / 2), low);
-  const pagecache = state(NR_ACTIVE_FILE) + state(NR_INACTIVE_FILE);
-  const reclaimable = state(NR_SLAB_RECLAIMABLE) + state(NR_KERNEL_MISC_RECLAIMABLE);
-  const free = global_zone_page_state(NR_FREE_PAGES) - node_state.totalreserve_pages;
-  return Math.max(free + half(pagecache) + half(reclaimable), 0);
 }
 
 /** The lines that /proc/meminfo and a node's meminfo have in common, in kB by label; `state` gives a node counter. */

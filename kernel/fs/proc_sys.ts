@@ -3,6 +3,7 @@
  *
  *     vm/min_free_kbytes                  all marks are worked out anew
  *     vm/watermark_boost_factor           0: mixing page types raises no mark
+ *     vm/watermark_scale_factor           how far apart marks lie, 1 to 3000 ten-thousandths of a zone
  *     vm/percpu_pagelist_high_fraction    0, or at least 8
  *     vm/vfs_cache_pressure               percent of unused dentries and inodes that shrinkers count
  *     vm/drop_caches, vm/stat_refresh     do something when written
@@ -12,7 +13,9 @@
  */
 import { setup_per_zone_wmarks } from "../../mm/mm_init.ts";
 import { percpu_pagelist_high_fraction, set_percpu_pagelist_high_fraction } from "../../mm/pagesets.ts";
-import { set_watermark_boost_factor, watermark_boost_factor } from "../../mm/watermark.ts";
+import {
+  set_watermark_boost_factor, set_watermark_scale_factor, watermark_boost_factor, watermark_scale_factor,
+} from "../../mm/watermark.ts"; // prettier-ignore
 import { LOWMEM_RESERVE_RATIO } from "../../mm/zone_sizing.ts";
 import { node_state } from "../../mm/zone.ts";
 import { EINVAL } from "../lib/errno.ts";
@@ -48,6 +51,14 @@ function set_min_free_kbytes(kbytes: number): void {
   setup_per_zone_wmarks();
 }
 
+/** At most 3000: three tenths of a zone between two marks. */
+function set_scale_factor(factor: number): boolean {
+  if (factor < 1 || factor > 3000) return false;
+  set_watermark_scale_factor(factor);
+  setup_per_zone_wmarks();
+  return true;
+}
+
 function dentry_state(): string {
   const { nr_dentry, nr_unused, nr_negative } = dentry_stat();
   return `${nr_dentry}\t${nr_unused}\t45\t0\t${nr_negative}\t0\n`;
@@ -72,6 +83,7 @@ const KNOBS: readonly Knob[] = Object.freeze([
   { path: "vm/stat_refresh", mode: 0o600, show: () => "", store: () => 0 },
   number_knob("vm/vfs_cache_pressure", vfs_cache_pressure, set_vfs_cache_pressure),
   number_knob("vm/watermark_boost_factor", watermark_boost_factor, set_watermark_boost_factor),
+  number_knob("vm/watermark_scale_factor", watermark_scale_factor, set_scale_factor),
   { path: "fs/dentry-state", mode: 0o444, show: dentry_state },
   { path: "fs/file-nr", mode: 0o444, show: file_nr },
   { path: "fs/inode-state", mode: 0o444, show: inode_state },

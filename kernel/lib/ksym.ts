@@ -59,6 +59,8 @@ export function caller_symbol(file: string): string {
   const frames = (new Error().stack ?? "").split("\n").slice(2);
   const frame = frames.find((line) => !line.includes(`/${file}`)) ?? "";
   const name = /at (?:async )?(?:\w+\.)*([\w$]+) /.exec(frame)?.[1] ?? "anonymous";
-  const place = /((?:hal|mm|kernel|boot|examples|test)\/[^\s:?]*)(?:\?[^:]*)?:(\d+):\d+\)?$/.exec(frame.replaceAll("\\", "/"));
+  const place = /((?:hal|mm|kernel|boot|examples|test)\/[^\s:?]*)(?:\?[^:]*)?:(\d+):\d+\)?$/.exec(
+    frame.replaceAll("\\", "/"),
+  );
   return `${name}+0x0/0x10${place ? ` [${place[1]}:${place[2]}]` : ""}`;
 }

@@ -2,12 +2,12 @@
  * The loops of the workloads. Each is timed as a whole; every object gets two words written, what `touch` returns is
  * folded into a number.
  *
- * A copy of this file is loaded for each workload of a process (`./loops.ts?W1`), and takes its heap from own_loops.ts
+ * A copy of this file is loaded for each workload of a process (`./loops.ts?W1`), and is handed its heap by own_loops.ts
  * when it loads: so the heap's functions are constants of the loops, as they are in a module that calls its own, and no
  * loop sees two heaps.
  */
 import type { Heap, Live } from "./heap.ts";
-import { heap_of_copy } from "./own_loops.ts";
+import { heap_of_copy } from "./heap_of_copy.ts";
 
 const { alloc, free, touch } = heap_of_copy(import.meta.url);
 

@@ -4,7 +4,8 @@
  *     npm run bench                              everything, 15 rounds: some minutes
  *     npm run bench -- W1 W5a                    these workloads; W2 is all three of it; also growth, boot
  *     npm run bench -- --subject kheap           subjects with "kheap" in their names (limit comes along)
- *     npm run bench -- --rounds 5 --json         export.md's form of the result
+ *     npm run bench -- --rounds 5 --json         one JSON object instead of tables
+ *     npm run bench -- --markdown                the medians as a table for README.md
  *     npm run bench -- --install                 installs the peers and ends
  */
 import { parseArgs } from "node:util";
@@ -12,7 +13,7 @@ import { boot_figures, type BootFigures } from "./boot.ts";
 import { install_peers, missing } from "./peers.ts";
 import { start, type Process } from "./processes.ts";
 import { create_progress } from "./progress.ts";
-import { boot_text, growth_text, json_text, summary_text, workloads_text } from "./report.ts";
+import { boot_text, growth_text, json_text, markdown_text, summary_text, workloads_text } from "./report.ts";
 import { Results } from "./results.ts";
 import { GROWTH, LIMIT, SUBJECTS, SYSTEM, type SubjectInfo } from "./subjects.ts";
 import { SYSTEM_WORKLOADS, WORKLOADS, type Workload } from "./workloads.ts";
@@ -26,6 +27,7 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 interface Request {
   readonly json: boolean;
+  readonly markdown: boolean;
   readonly rounds: number;
   readonly subjects: readonly string[];
   readonly workloads: readonly Workload[];
@@ -42,14 +44,17 @@ function named(word: string): readonly Workload[] {
   const lower = word.toLowerCase();
   const names = (workload: Workload): string[] => [workload.key, ...workload.figures].map((name) => name.toLowerCase());
   const exact = ALL.filter((workload) => names(workload).includes(lower));
-  const found = exact.length > 0 ? exact : ALL.filter((workload) => names(workload).some((name) => name.startsWith(lower)));
-  if (found.length === 0) fail(`no workload ${word}; there are: ${ALL.map((w) => w.key).join(", ")}, ${SECTIONS.join(", ")}`);
+  const found =
+    exact.length > 0 ? exact : ALL.filter((workload) => names(workload).some((name) => name.startsWith(lower)));
+  if (found.length === 0)
+    fail(`no workload ${word}; there are: ${ALL.map((w) => w.key).join(", ")}, ${SECTIONS.join(", ")}`);
   return found;
 }
 
 function read_request(argv: string[]): Request {
   const options = {
     json: { type: "boolean" },
+    markdown: { type: "boolean" },
     install: { type: "boolean" },
     rounds: { type: "string" },
     subject: { type: "string", multiple: true },
@@ -71,8 +76,9 @@ function read_request(argv: string[]): Request {
   const words = positionals.filter((word) => !SECTIONS.includes(word));
   const everything = positionals.length === 0;
   const workloads = everything ? (subjects.length > 0 ? WORKLOADS : ALL) : words.flatMap(named);
-  const sections = everything && subjects.length === 0 ? SECTIONS : positionals.filter((word) => SECTIONS.includes(word));
-  return { json: values.json ?? false, rounds, subjects, workloads, sections };
+  const sections =
+    everything && subjects.length === 0 ? SECTIONS : positionals.filter((word) => SECTIONS.includes(word));
+  return { json: values.json ?? false, markdown: values.markdown ?? false, rounds, subjects, workloads, sections };
 }
 
 /** Runs each workload on each subject that has it, round by round; another subject comes first each time. */
@@ -89,7 +95,7 @@ async function measure(
     progress.show(`starting ${info.name}`);
     const why = await missing(info, (line) => progress.say(line));
     if (why !== undefined) progress.say(`bench: ${info.name} is left out: ${why}`);
-    else processes.push(await start(info));
+    else await start(info).then((up) => processes.push(up), (error: Error) => results.findings(info.name, [error.message])); // prettier-ignore
   }
   const total = rounds * workloads.length * processes.length;
   let done = 0;
@@ -118,6 +124,7 @@ if (sections.includes("growth")) await measure(GROWTH, named("W1"), rounds, grow
 const boots: BootFigures[] = sections.includes("boot") ? await boot_figures(Math.min(rounds, BOOT_ROUNDS), say) : [];
 
 if (request.json) process.stdout.write(`${json_text(results, growth, boots)}\n`);
+else if (request.markdown) process.stdout.write(`${markdown_text(results)}\n`);
 else {
   const parts = [workloads_text(results), growth_text(growth), boot_text(boots), summary_text(results, growth, boots)];
   process.stdout.write(`${parts.filter((part) => part !== "").join("\n\n")}\n`);

@@ -37,7 +37,7 @@ export async function missing(info: SubjectInfo, say: (line: string) => void): P
   if (info.file === "glibc.c") return build_glibc();
   const name = PACKAGES[info.file];
   if (name === undefined) return undefined;
-  if (!is_installed(name) && !install_once(say)) return `${name} is not installed (npm run bench:install)`;
+  if (!is_installed(name) && !install_once(say)) return `${name} is not installed (npm run bench -- --install)`;
   if (info.file !== "dlmalloc") return undefined;
   try {
     await build_dlmalloc();

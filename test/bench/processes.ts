@@ -24,7 +24,7 @@ export function start(info: SubjectInfo): Promise<Process> {
 }
 
 /** The next message of a child; an Error if it ends instead. */
-function next_message<T>(child: ChildProcess, name: string): Promise<T> {
+function next_message<T>(child: ChildProcess): Promise<T> {
   return new Promise((resolve, reject) => {
     const done = (): void => {
       child.off("message", on_message);
@@ -36,7 +36,7 @@ function next_message<T>(child: ChildProcess, name: string): Promise<T> {
     };
     const on_exit = (code: number | null): void => {
       done();
-      reject(new Error(`${name}: its process ended with ${code}`));
+      reject(new Error(`its process ended with status ${code}`));
     };
     child.on("message", on_message);
     child.on("exit", on_exit);
@@ -47,11 +47,11 @@ async function start_node(info: SubjectInfo): Promise<Process> {
   const flags = ["--import", "tsx", "--expose-gc", ...(process.env.BENCH_NODE_FLAGS?.split(" ") ?? [])];
   const child = fork(entry, [info.file, JSON.stringify(info.kheap ?? {})], { execArgv: flags });
   const ask = <T>(request: object): Promise<T> => {
-    const answer = next_message<T>(child, info.name);
+    const answer = next_message<T>(child);
     child.send(request);
     return answer;
   };
-  await next_message(child, info.name);
+  await next_message(child);
   return {
     info,
     async run(key) {

@@ -60,7 +60,9 @@ function memory_rows(results: Results, figure: string): string[] {
     if (!memory) return [];
     const { asked, classes, used } = memory;
     const of_classes = name.startsWith("kheap") ? `, ${digits(classes / used)} of what the size classes allow` : "";
-    return [`  bytes used, ${name}: ${(used / MIB).toFixed(1)} MiB; asked for is ${digits(asked / used)} of it${of_classes}`];
+    return [
+      `  bytes used, ${name}: ${(used / MIB).toFixed(1)} MiB; asked for is ${digits(asked / used)} of it${of_classes}`,
+    ];
   });
 }
 
@@ -135,6 +137,29 @@ function ahead_of_kheap(results: Results): string[] {
   return rows.length > 0 ? ["Ahead of kheap:", ...rows] : [];
 }
 
+const cells = (list: readonly string[]): string => `| ${list.join(" | ")} |`;
+
+/** The medians × L1 as a table for a README; `goal` is kheap's default machine against its goal. */
+export function markdown_text(results: Results): string {
+  const figures = results.figures().filter((figure) => !results.subjects(figure).includes(SYSTEM.name));
+  const line = (name: string): string[] => {
+    const values = figures.map((figure) => results.vs_l1(figure, name));
+    return values.some(Boolean) ? [cells([name, ...values.map((value) => (value ? digits(value.median) : "–"))])] : [];
+  };
+  const goals = figures.map((figure) => {
+    const goal = GOALS.find((one) => one.figure === figure);
+    if (!goal) return "";
+    const value = goal.unit === "× L1" ? results.vs_l1(figure, KHEAP) : results.vs_limit(figure, KHEAP);
+    return value ? `${digits(value.median)} of ${goal.limit} ${goal.unit}` : "";
+  });
+  return [
+    cells(["× L1", ...figures]),
+    cells(["---", ...figures.map(() => "--:")]),
+    ...SUBJECTS.flatMap(({ name }) => line(name)),
+    cells(["goal of kheap slub", ...goals]),
+  ].join("\n");
+}
+
 interface Row {
   readonly workload: string;
   readonly subject: string;
@@ -150,11 +175,13 @@ const row = (workload: string, subject: string, ns: Spread, vs_limit: number | n
 
 export function json_text(results: Results, growth: Results, boots: readonly BootFigures[]): string {
   const rows_of = (from: Results): Row[] =>
-    from.figures().flatMap((figure) =>
-      from
-        .subjects(figure)
-        .map((name) => row(figure, name, from.ns(figure, name)!, from.vs_limit(figure, name)?.median ?? null)),
-    );
+    from
+      .figures()
+      .flatMap((figure) =>
+        from
+          .subjects(figure)
+          .map((name) => row(figure, name, from.ns(figure, name)!, from.vs_limit(figure, name)?.median ?? null)),
+      );
   const l1 = results.l1();
   const rows = [
     ...(l1 ? [row("L1", "L1", l1, null)] : []),
@@ -164,4 +191,3 @@ export function json_text(results: Results, growth: Results, boots: readonly Boo
   ];
   return JSON.stringify({ machine: machine_name(), node: process.version, rows });
 }
-

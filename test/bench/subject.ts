@@ -36,7 +36,7 @@ const allocations = { slab: 0 };
 /** Runs `fn` with rising counts until it is warm; the count that takes about `ms`. */
 function calibrate(fn: (count: number) => void, ms: number, warm_ms: number): number {
   let count = 1;
-  for (let spent = 0; ; ) {
+  for (let spent = 0; ;) {
     const took = time(() => fn(count)) / 1e6;
     spent += took;
     if (took >= ms / 2 && spent >= warm_ms) return Math.max(1, Math.round((count * ms) / took));

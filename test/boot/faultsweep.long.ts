@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { NULL } from "../../hal/addr.ts";
 import { PRESETS } from "../../hal/machine.ts";
 import { CommandError, all_commands, line, register } from "../../boot/commands/registry.ts";
@@ -25,6 +25,7 @@ import { console_run } from "./run.ts";
 
 const nightly = process.env.KHEAP_RUN === "nightly";
 const SAMPLE = nightly ? "" : "--sample 50 ";
+if (nightly) vi.setConfig({ testTimeout: 3_600_000 });
 const data = fileURLToPath(new URL("../data", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "kheap-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -240,7 +241,7 @@ describe("with shuffled and hardened free lists, and memory that is short", () =
 
 /** Where Linux's own boot ends in a panic: caches made with SLAB_PANIC, hash tables, file systems, the first program. */
 const MAY_PANIC = [
-  /^no memory for the first cache descriptors$/,
+  /^no memory for the first (cache descriptors|slab of kmem_cache_node on node \d)$/,
   /^Creation of kmalloc slab kmem_cache(_node)? size=\d+ failed\. Reason -12$/,
   /^__kmem_cache_create_args: Failed to create slab '[\w-]+'\. Error -12$/,
   /^Failed to allocate [\w-]+ hash table$/,
@@ -250,7 +251,7 @@ const MAY_PANIC = [
 ];
 
 describe("boot", () => {
-  const machines = [TEST_MACHINE, PRESETS.embedded!, ...(nightly ? [PRESETS.server!] : [])];
+  const machines = [TEST_MACHINE, PRESETS.embedded!, ...(nightly ? [PRESETS.textbook!, PRESETS.server!] : [])];
   it.each(machines)("of $name: it goes on, or says what it could not have", (machine) => {
     const options = { machine, garbage: garbage(3) };
     const { asked, counts, findings } = boot_with_strike(options, NEVER);

@@ -5,16 +5,17 @@ import { answer, console_run } from "./run.ts";
 
 const CACHES = "kmem create first 300 flags=SLAB_NO_MERGE; kmem alloc first 30 > /a; kmem create twin_a 1000; kmem create twin_b 1000; kmem alloc twin_a 3 > /a; echo @@@"; // prettier-ignore
 const lines = (text: string): string[] => text.replace(/\n$/, "").split("\n");
-/** What the lines behind the preparation print. */
-const after = async (command: string): Promise<string> => {
-  const { out, err } = await console_run([CACHES, command]);
+/** What commands print, one after the other, once the caches are there. */
+const after = async (...commands: string[]): Promise<string[]> => {
+  const { out, err } = await console_run([CACHES, ...commands.map((command) => `${command}; echo @@@`)]);
   expect(err).toBe("");
-  return out.split("@@@\n")[1]!;
+  return out.split("@@@\n").slice(1);
 };
 
 describe("slabinfo", () => {
-  it("a line a cache, by name; an alias by its own name, several by what they are", async () => {
-    const rows = lines(await after("slabinfo"));
+  it("a line a cache, by name; several names as what they are; one cache is a report", async () => {
+    const [list, report] = (await after("slabinfo", "slabinfo first")) as [string, string];
+    const rows = lines(list);
     expect(rows[0]).toBe("Name                   Objects Objsize           Space Slabs/Part/Cpu  O/S O %Fr %Ef Flg");
     expect(rows[1]).toBe(":0001000                    16    1000           16.3K          0/0/1   16 2   0  97 *");
     const first = rows.find((row) => row.startsWith("first "))!;
@@ -22,10 +23,7 @@ describe("slabinfo", () => {
     const names = rows.slice(1).map((row) => row.split(" ")[0]!.toLowerCase());
     expect(names).toEqual([...names].sort());
     expect(names.some((name) => name === "kmalloc-8k")).toBe(false); // empty
-  });
-
-  it("one cache is a report", async () => {
-    expect(lines(await after("slabinfo first"))).toEqual([
+    expect(lines(report)).toEqual([
       "",
       "Slabcache: first            Aliases:  0 Order :  0 Objects: 39",
       "",
@@ -59,16 +57,20 @@ describe("slabinfo", () => {
   });
 
   it("aliases, nodes, activity, totals, tracking", async () => {
-    expect(await after("slabinfo -a twin")).toBe("\n:0001000     <- twin_a twin_b\n");
-    expect(await after("slabinfo -ai twin")).toBe("twin_a          -> :0001000\ntwin_b          -> :0001000\n");
-    expect(lines(await after("slabinfo -n 'first|twin'"))).toEqual(["", "Slab                 :    0", "---------------------------", ":0001000                  1", "first                     3"]); // prettier-ignore
-    const [head, row] = lines(await after("slabinfo -D 'first|task_struct'"));
-    expect(head).toBe("Name                   Objects      Alloc       Free   %Fast Fallb O CmpX   UL");
-    expect(row).toBe("first                       39         30          0  90   0     0 0    0    0");
-    expect(lines(await after("slabinfo -T"))[0]).toBe("Slabcache Totals");
-    expect(lines(await after("slabinfo -X"))).toContain("Slabs sorted by number of partial slabs");
-    expect(lines(await after("slabinfo -t first"))[1]).toBe("first: Kernel object allocation");
-    expect(lines(await after("slabinfo -f -z 'twin'"))[1]).toMatch(/^Slabcache: twin_a /);
+    const printed = await after(
+      "slabinfo -a twin", "slabinfo -ai twin", "slabinfo -n 'first|twin'", "slabinfo -D 'first|task_struct'",
+      "slabinfo -T", "slabinfo -X", "slabinfo -t first", "slabinfo -f twin",
+    ); // prettier-ignore
+    const [aliases, inverted, numa, activity, totals, extended, tracking, alias] = printed.map(lines) as [string[], string[], string[], string[], string[], string[], string[], string[]]; // prettier-ignore
+    expect(aliases).toEqual(["", ":0001000     <- twin_a twin_b"]);
+    expect(inverted).toEqual(["twin_a          -> :0001000", "twin_b          -> :0001000"]);
+    expect(numa).toEqual(["", "Slab                 :    0", "---------------------------", ":0001000                  1", "first                     3"]); // prettier-ignore
+    expect(activity[0]).toBe("Name                   Objects      Alloc       Free   %Fast Fallb O CmpX   UL");
+    expect(activity[1]).toBe("first                       39         30          0  90   0     0 0    0    0");
+    expect(totals[0]).toBe("Slabcache Totals");
+    expect(extended).toContain("Slabs sorted by number of partial slabs");
+    expect(tracking[1]).toBe("first: Kernel object allocation");
+    expect(alias[1]).toMatch(/^Slabcache: twin_a /);
   });
 
   it("-s shrinks; -v is for caches with slab_debug", async () => {
@@ -80,10 +82,10 @@ describe("slabinfo", () => {
   });
 
   it("says what it does not take", async () => {
-    const { err } = await console_run(["slabinfo -q; slabinfo --nope; slabinfo -N; slabinfo -N x; slabinfo a b; slabinfo '('; slabinfo nope"]); // prettier-ignore
+    const { err } = await console_run(["slabinfo -q; slabinfo --nope; slabinfo -N; slabinfo -N x; slabinfo -N 0; slabinfo a b; slabinfo '('; slabinfo nope"]); // prettier-ignore
     expect(err.trimEnd().split("\n").map((line) => line.replace(/; usage: .*/, ""))).toEqual([
       "slabinfo: no option -q", "slabinfo: no option --nope", "slabinfo: -N : a number of lines is wanted",
-      "slabinfo: -N x: a number of lines is wanted", "slabinfo: one pattern is allowed", "slabinfo: (: not a regular expression",
+      "slabinfo: -N x: a number of lines is wanted", "slabinfo: -N 0: a number of lines is wanted", "slabinfo: one pattern is allowed", "slabinfo: (: not a regular expression",
       "slabinfo: no cache matches nope",
     ]); // prettier-ignore
   });
@@ -101,7 +103,7 @@ describe("vmstat", () => {
   });
 
   it("-m: the caches by name", async () => {
-    const rows = lines(await after("vmstat -m"));
+    const rows = lines((await after("vmstat -m"))[0]!);
     expect(rows[0]).toBe("Cache                       Num  Total   Size  Pages");
     expect(rows).toContain("first                        39     39    304     13");
     const names = rows.slice(1).map((row) => row.split(" ")[0]!);

@@ -11,7 +11,12 @@ import { kfree, kmalloc } from "../../mm/kmalloc.ts";
 import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "../../mm/slab_common.ts";
 import { validate_mm } from "../../mm/validate.ts";
-import type { HotAnswer } from "./hot.test.ts";
+
+export interface HotAnswer {
+  name: string;
+  operations: number;
+  collections: number;
+}
 
 const OPERATIONS = 2_000_000;
 const LIVE = 2000;

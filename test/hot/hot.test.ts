@@ -4,12 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-
-export interface HotAnswer {
-  name: string;
-  operations: number;
-  collections: number;
-}
+import type { HotAnswer } from "./child.ts";
 
 const child = fileURLToPath(new URL("child.ts", import.meta.url));
 

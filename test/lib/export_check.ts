@@ -173,7 +173,11 @@ function check_slabs(files: ReadonlyMap<string, ExportFile>, read: Read, same: S
       same(`${name}: num = slabs x per slab`, num, num_slabs * per_slab);
       same(`${name}: objects`, active, num - (number("partial") * per_slab - number("objects_partial")));
     }
-    for (const [node, slabs] of [["all", num_slabs] as const, ...[...node_list(attribute("slabs"))[1]].map(([n, count]) => [String(n), count] as const)]) { // prettier-ignore
+    for (const [node, slabs] of [
+      ["all", num_slabs] as const,
+      ...[...node_list(attribute("slabs"))[1]].map(([n, count]) => [String(n), count] as const),
+    ]) {
+      // prettier-ignore
       const at = pages.get(node)!;
       at.slab += slabs * pages_per_slab;
       if (number("reclaim_account") === 1) at.reclaimable += slabs * pages_per_slab;

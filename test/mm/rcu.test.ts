@@ -78,7 +78,8 @@ it("A39 an object of a SLAB_TYPESAFE_BY_RCU cache that is freed in a read sectio
     // Whoever asks for memory meanwhile gets other pages.
     const others = Array.from({ length: 40 }, () => kmalloc(4096, GFP_KERNEL));
     for (const other of others) ram_fill(other, 0xee, 4096);
-    for (const object of objects) expect(ram8.subarray(object, object + 1000).every((byte) => byte === 0x5b)).toBe(true);
+    for (const object of objects)
+      expect(ram8.subarray(object, object + 1000).every((byte) => byte === 0x5b)).toBe(true);
     rcu_read_unlock();
     for (const other of others) kfree_rcu(other, 0);
     rcu_barrier();

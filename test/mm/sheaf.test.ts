@@ -2,15 +2,20 @@
 import { expect, it } from "vitest";
 import { NULL, type Obj } from "../../hal/addr.ts";
 import { on_cpu } from "../../hal/cpu.ts";
-import { ram32 } from "../../hal/ram.ts";
+import { ram32, ram8 } from "../../hal/ram.ts";
 import { rcu_barrier, rcu_pending, rcu_read_lock, rcu_read_unlock } from "../../kernel/lib/rcu.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
-import { GFP_KERNEL, GFP_NOWAIT, __GFP_THISNODE } from "../../mm/gfp.ts";
+import { GFP_KERNEL, GFP_NOWAIT, __GFP_THISNODE, __GFP_ZERO } from "../../mm/gfp.ts";
 import { kfree, kmalloc } from "../../mm/kmalloc.ts";
 import { kfree_rcu, kvfree_rcu_barrier } from "../../mm/kfree_rcu.ts";
 import { page_to_nid, virt_to_page } from "../../mm/page.ts";
 import { NodeBarn, PerCpuSheaves, SlabSheaf, node_barn, this_cpu_sheaves } from "../../mm/sheaf.ts";
 import { cache_sheaves } from "../../mm/sheaf_cache.ts";
+import {
+  kmem_cache_alloc_from_sheaf,
+  kmem_cache_prefill_sheaf,
+  kmem_cache_return_sheaf,
+} from "../../mm/sheaf_prefill.ts";
 import {
   KmemCache, find_cache, for_each_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_alloc_node,
   kmem_cache_create, kmem_cache_destroy, kmem_cache_free, kmem_cache_free_bulk, kmem_cache_shrink, type CachePtr,
@@ -176,6 +181,14 @@ it("kmalloc_sheaf=N gives every kmalloc cache sheaves, and no other", () => {
   });
 });
 
+it("a whole machine boots, runs its programs and ends with kmalloc's sheaves on", () => {
+  for (const capacity of [1, 3, 32, 200])
+    with_machine({ until: "init", append: `kmalloc_sheaf=${capacity} ${RANDOM}`, page_slack: 8 }, () => {
+      expect(counters(find_cache("kmalloc-96"))["alloc_cpu_sheaf"]).toBeGreaterThan(0);
+      expect(validate_mm()).toEqual([]);
+    });
+});
+
 it("kfree_rcu collects a sheaf, which goes to the barn full after a grace period", () => {
   with_machine({}, () => {
     const cache = make();
@@ -193,6 +206,39 @@ it("kfree_rcu collects a sheaf, which goes to the barn full after a grace period
     expect(barn(cache)[0]).toBe(2);
     expect(get_slabinfo(cache).live_objs).toBe(1);
     kvfree_rcu_barrier(); // the sheaf that is not full yet
+    expect(get_slabinfo(cache).live_objs).toBe(0);
+    kmem_cache_destroy(cache);
+  });
+});
+
+it("a prefilled sheaf has objects for a place that must not fail, and becomes the spare afterwards", () => {
+  with_machine({}, () => {
+    const cache = make();
+    const sheaf = kmem_cache_prefill_sheaf(cache, GFP_KERNEL, 3);
+    expect(SlabSheaf.size.get(sheaf)).toBe(CAPACITY);
+    expect(get_slabinfo(cache).live_objs).toBe(CAPACITY); // the caller's
+    const objects = Array.from({ length: 3 }, () => kmem_cache_alloc_from_sheaf(cache, GFP_NOWAIT | __GFP_ZERO, sheaf));
+    for (const object of objects) expect(ram8.subarray(object, object + 512).every((byte) => byte === 0)).toBe(true);
+    kmem_cache_return_sheaf(cache, GFP_KERNEL, sheaf);
+    expect(PerCpuSheaves.spare.get(this_cpu_sheaves(cache))).toBe(sheaf);
+    const again = kmem_cache_prefill_sheaf(cache, GFP_KERNEL, CAPACITY);
+    expect(again).toBe(sheaf);
+    const second = kmem_cache_prefill_sheaf(cache, GFP_KERNEL, 1);
+    const large = kmem_cache_prefill_sheaf(cache, GFP_KERNEL, 50);
+    expect(SlabSheaf.size.get(large)).toBe(50);
+    for (const one of [again, second, large]) kmem_cache_return_sheaf(cache, GFP_KERNEL, one);
+    expect(barn(cache)).toEqual([1, 0]);
+    expect(counters(cache)).toMatchObject({
+      sheaf_prefill_fast: 1, sheaf_prefill_slow: 2, sheaf_prefill_oversize: 1, sheaf_return_fast: 2, sheaf_return_slow: 1,
+    }); // prettier-ignore
+    const third = kmem_cache_prefill_sheaf(cache, GFP_KERNEL, 1); // the spare
+    for (let object; (object = kmem_cache_alloc_from_sheaf(cache, 0, third)) !== NULL;) objects.push(object);
+    expect(objects.length).toBe(3 + CAPACITY);
+    kmem_cache_return_sheaf(cache, GFP_KERNEL, third);
+    set_fail_nth(1);
+    expect(kmem_cache_prefill_sheaf(cache, GFP_KERNEL, 50)).toBe(NULL);
+    set_fail_nth(0);
+    give(cache, objects);
     expect(get_slabinfo(cache).live_objs).toBe(0);
     kmem_cache_destroy(cache);
   });

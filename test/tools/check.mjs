@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { performance } from "node:perf_hooks";
 
-const readers = ["types", "lint", "format:check", "deps", "dead", "loc"];
+const readers = ["constants", "types", "lint", "format:check", "deps", "dead", "loc"];
 const failed = [];
 
 /** Runs one npm script; a shell is needed only because npm is a .cmd file on Windows. */
@@ -25,6 +25,8 @@ function run(script) {
       console.log(`${code === 0 ? "ok    " : "FAILED"} ${script.padEnd(14)} ${seconds.padStart(6)} s`);
       if (code !== 0) failed.push(script);
       if (code !== 0 || script === "loc") console.log(output.trimEnd());
+      else if (script === "constants")
+        console.log(`${output.trimEnd().split("\n").at(-1)} (npm run constants lists them)`);
       done();
     });
   });

@@ -14,7 +14,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const MOMENT = "replay test/data/traces/fs-walk.trace.gz --stop 60000 > /replayed";
-const PORT = 19100;
+const PORT = 19000 + (process.pid % 1000);
 const kheap_options = process.argv.slice(2);
 
 /** Standard output of a program; undefined if it failed. */
@@ -35,7 +35,7 @@ const folder = mkdtempSync(join(tmpdir(), "kheap-clients-"));
 const exported = (path) => readFileSync(join(folder, path), "utf8");
 /** Mounts the export's files over the real ones, then becomes the program. */
 const ENTER = `mount --bind "$1/sys" /sys || exit 99
-shift_to="$2"; for f in $shift_to; do mount --bind "$1/proc/$f" "/proc/$f" || exit 99; done
+for f in $2; do mount --bind "$1/proc/$f" "/proc/$f" || exit 99; done
 shift 2; exec "$@"`;
 
 function namespace(program, args) {
@@ -57,35 +57,35 @@ function differing(theirs, ours) {
 const like_console = (command, keep = () => true) => (theirs) =>
   differing(lines_of(theirs).filter(keep), lines_of(kheap(command)).filter(keep)); // prettier-ignore
 
-/** Patterns that must be there. */
-const shows = (expected) => (text) =>
-  expected.filter((line) => !lines_of(text).includes(line)).map((line) => `  missing ${line}`); // prettier-ignore
-
 function node_list() {
   const names = readdirSync(join(folder, "sys/devices/system/node"));
   return names.filter((name) => /^node\d+$/.test(name)).sort().map((name) => ({ name, number: name.slice(4) })); // prettier-ignore
 }
 
-function lscpu_lines() {
-  const cpus = readdirSync(join(folder, "sys/devices/system/cpu")).filter((name) => /^cpu\d+$/.test(name));
-  const line = (label, value) => `${`${label}:`.padEnd(20)} ${value}`;
+/** `0-2,5` and `0,1,2,5` as one and the same. */
+function spelled_out(list) {
+  const parts = list.split(",").flatMap((part) => {
+    const [first, last = first] = part.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+  return parts.join();
+}
+
+/** CPUs, which are online, and which are whose. */
+function lscpu_lines(text) {
+  const theirs = new Map(lines_of(text).map((row) => row.trim().split(/: */)));
   const nodes = node_list();
-  return (text) => {
-    const found = new Map(lines_of(text).map((row) => row.trim().split(/: */)));
-    const want = [
-      ["CPU(s)", String(cpus.length)],
-      ["On-line CPU(s) list", exported("sys/devices/system/cpu/online").trim()],
-      ["Model name", "kheap emulated x86-64"],
-      ["NUMA node(s)", String(nodes.length)],
-      ...nodes.map(({ name, number }) => [`NUMA node${number} CPU(s)`, exported(`sys/devices/system/node/${name}/cpulist`).trim()]),
-    ]; // prettier-ignore
-    const numbers = (list) => (list ?? "").split(",").flatMap((part) => {
-      const [first, last = first] = part.split("-").map(Number);
-      return Array.from({ length: last - first + 1 }, (_, i) => first + i);
-    }).join(); // prettier-ignore
-    const same = (a, b) => a === b || (/^[\d,-]+$/.test(b) && numbers(a) === numbers(b));
-    return want.filter(([label, value]) => !same(found.get(label), value)).map(([label, value]) => `  ours   ${line(label, value)}, theirs ${found.get(label)}`); // prettier-ignore
-  };
+  const cpus = readdirSync(join(folder, "sys/devices/system/cpu")).filter((name) => /^cpu\d+$/.test(name));
+  const counts = [["CPU(s)", cpus.length], ["NUMA node(s)", nodes.length]]; // prettier-ignore
+  const lists = [
+    ["On-line CPU(s) list", exported("sys/devices/system/cpu/online")],
+    ...nodes.map(({ name, number }) => [`NUMA node${number} CPU(s)`, exported(`sys/devices/system/node/${name}/cpulist`)]),
+  ]; // prettier-ignore
+  const wrong = [
+    ...counts.filter(([label, count]) => theirs.get(label) !== String(count)),
+    ...lists.filter(([label, list]) => spelled_out(theirs.get(label) ?? "") !== spelled_out(list.trim())),
+  ];
+  return wrong.map(([label, value]) => `  ${label}: ours ${value}, theirs ${theirs.get(label)}`);
 }
 
 /** Memory of each node and the logical numbers of its CPUs. */
@@ -105,7 +105,10 @@ function expected_samples() {
   for (const [, label, value, unit] of exported("proc/meminfo").matchAll(/^(\S+): +(\d+)( kB)?$/gm))
     samples.set(`node_memory_${clean(label)}${unit ? "_bytes" : ""}`, Number(value) * (unit ? 1024 : 1));
   for (const { name, number } of node_list()) {
-    for (const [, label, value, unit] of exported(`sys/devices/system/node/${name}/meminfo`).matchAll(/^Node \d+ (\S+): +(\d+)( kB)?$/gm)) // prettier-ignore
+    for (const [, label, value, unit] of exported(`sys/devices/system/node/${name}/meminfo`).matchAll(
+      /^Node \d+ (\S+): +(\d+)( kB)?$/gm,
+    ))
+      // prettier-ignore
       samples.set(`node_memory_numa_${clean(label)}{node="${number}"}`, Number(value) * (unit ? 1024 : 1));
     for (const [, label, value] of exported(`sys/devices/system/node/${name}/numastat`).matchAll(/^(\S+) (\d+)$/gm))
       samples.set(`node_memory_numa_${label}_total{node="${number}"}`, Number(value));
@@ -140,7 +143,11 @@ function check_samples(text) {
 /** Starts the exporter, fetches /metrics as soon as it answers, and ends it. */
 async function scrape(program) {
   const collectors = ["meminfo", "meminfo_numa", "vmstat", "buddyinfo", "slabinfo", "zoneinfo", "cpu", "stat"];
-  const args = [`--web.listen-address=127.0.0.1:${PORT}`, "--collector.disable-defaults", "--collector.vmstat.fields=.*"];
+  const args = [
+    `--web.listen-address=127.0.0.1:${PORT}`,
+    "--collector.disable-defaults",
+    "--collector.vmstat.fields=.*",
+  ];
   const child = spawn(...namespace(program, [...args, ...collectors.map((name) => `--collector.${name}`)]), { stdio: "ignore" }); // prettier-ignore
   try {
     for (let i = 0; i < 100; i++) {
@@ -163,7 +170,7 @@ const CLIENTS = [
   ["free", "procps", [], () => like_console("free")],
   ["numactl", "numactl", ["-H"], () => like_console("numactl -H")],
   ["numastat", "numactl", [], () => like_console("numastat")],
-  ["lscpu", "util-linux", [], lscpu_lines],
+  ["lscpu", "util-linux", [], () => lscpu_lines],
   ["lstopo-no-graphics", "hwloc", ["--of", "console"], () => lstopo_lines],
 ];
 
@@ -179,8 +186,10 @@ function say(name, differences) {
 const exporter = ["prometheus-node-exporter", "node_exporter"].find(is_installed);
 try {
   kheap(`export ${folder}`);
-  if (run(...namespace("true", [])) === undefined) {
-    console.log("clients: no private mount namespace could be made here (Linux with unshare, as root): nothing was run");
+  if (run(...namespace("sh", ["-c", ":"])) === undefined) {
+    console.log(
+      "clients: no private mount namespace could be made here (Linux with unshare, as root): nothing was run",
+    );
     failed++;
   } else {
     for (const [program, debian, args, check] of CLIENTS) {

@@ -2,6 +2,7 @@
  * `npm run constants`: every number of /proc and /sys either changes or has a reason not to.
  *
  *     boot machines of many kinds; on each run loads, and take what /proc and /sys say before, between and after
+ *     each time everything has to add up (test/lib/export_check.ts)
  *     a number that had one value all the time and everywhere is constant; all of them are listed
  *     kernel/fs/README.md has the table "constant, because …"; a constant that is not in it, or a row of it that
  *     covers nothing or something that changes, fails the check
@@ -16,6 +17,7 @@ import { boot } from "../../boot/start_kernel.ts";
 import { fput } from "../../kernel/fs/file_table.ts";
 import { O_RDONLY } from "../../kernel/fs/fs.ts";
 import { do_filp_open } from "../../kernel/fs/open.ts";
+import { check_export } from "../lib/export_check.ts";
 import { PRESETS, machine_from_options, type MachineSpec } from "../../hal/machine.ts";
 
 const TABLE = "kernel/fs/README.md";
@@ -66,8 +68,12 @@ const first = new Map<string, string>();
 const names = new Map<string, string>();
 const changing = new Set<string>();
 
-function take(): void {
-  for (const [path, { text, is_link }] of export_texts()) {
+const faults: string[] = [];
+
+function take(when: string): void {
+  const texts = export_texts();
+  faults.push(...check_export(texts).map((fault) => `${when}: ${fault}`));
+  for (const [path, { text, is_link }] of texts) {
     if (is_link || NO_FIGURES.test(path)) continue;
     for (const { own, masked, value } of numbers_of(path, text)) {
       const before = first.get(own);
@@ -86,13 +92,13 @@ async function run(machine: MachineSpec, append: string, loads: readonly string[
   }; // prettier-ignore
   boot({ machine, append, loglevel: 0 });
   const session = create_session(host);
-  take();
+  take(machine.name);
   for (const load of loads) {
     await session.run(load);
-    take();
+    take(`${machine.name}, after ${load.slice(0, 60)}`);
   }
   const file = session.entry(() => do_filp_open("/proc/version", O_RDONLY, 0));
-  take();
+  take(machine.name);
   session.entry(() => fput(file));
   await session.leave();
 }
@@ -120,7 +126,7 @@ const LOADS = [
   `${write(`${SLAB}/c`, 1, "min_partial cpu_partial failslab skip_kfence remote_node_defrag_ratio")}; slabinfo -s c`,
   // All memory for movable pages; then the kernel's own have to go among them.
   `${repeat("alloc_pages 8 gfp=GFP_HIGHUSER_MOVABLE", 300)}; ${repeat("alloc_pages 0", 600)}`,
-  `${write(VM, 3000, "min_free_kbytes watermark_boost_factor")}; ${write(VM, 50, "vfs_cache_pressure percpu_pagelist_high_fraction")}`,
+  `${write(VM, 3000, "min_free_kbytes watermark_boost_factor watermark_scale_factor")}; ${write(VM, 50, "vfs_cache_pressure percpu_pagelist_high_fraction")}`,
   `${repeat("alloc_pages 3 gfp=GFP_ATOMIC", 20)}; ${repeat("alloc_pages 10 node=1", 40)}; ${repeat("kmalloc 100 gfp=GFP_DMA", 30)}`,
 ];
 
@@ -152,7 +158,6 @@ for (const [machine, append] of machines) await run(machine, append, LOADS);
 
 const constants = [...names.keys()].filter((name) => !changing.has(name)).sort();
 const table = read_table();
-const faults: string[] = [];
 for (const name of constants) {
   const row = table.find(({ covers }) => covers.test(name));
   if (!row) faults.push(`${name} is ${names.get(name)} all the time, and ${TABLE} gives no reason`);

@@ -5,6 +5,7 @@ import { load_peer } from "../peers.ts";
 interface MemPool {
   malloc(size: number): number;
   free(address: number): boolean;
+  // eslint-disable-next-line @typescript-eslint/naming-convention -- the package's own name
   freeAll(): void;
   stats(): { top: number };
 }

@@ -6,7 +6,7 @@ import { machine_from_options, type MachineSpec } from "../../../hal/machine.ts"
 import { O_CREAT, O_RDWR } from "../../../kernel/fs/fs.ts";
 import { do_unlinkat } from "../../../kernel/fs/namei.ts";
 import { file_write } from "../../../kernel/fs/open.ts";
-import { si_mem_available } from "../../../kernel/fs/proc_mm.ts";
+import { si_mem_available } from "../../../mm/show_mem.ts";
 import { GFP_KERNEL, MIGRATE_HIGHATOMIC, MIGRATE_NAMES } from "../../../mm/gfp.ts";
 import { kfree, kmalloc } from "../../../mm/kmalloc.ts";
 import { KmemCache, find_cache, for_each_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free } from "../../../mm/slab_common.ts"; // prettier-ignore

@@ -13,11 +13,11 @@ describe("/proc/sys/vm", () => {
     with_files(() => {
       expect(ls("/proc/sys/vm")).toEqual([
         "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "percpu_pagelist_high_fraction", "stat_refresh",
-        "vfs_cache_pressure", "watermark_boost_factor",
+        "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
       ]); // prettier-ignore
       expect(read("lowmem_reserve_ratio")).toBe("256\t256\t32\t0\t0\n");
       expect(read("min_free_kbytes")).toBe(`${node_state.min_free_kbytes}\n`);
-      expect(["percpu_pagelist_high_fraction", "vfs_cache_pressure", "watermark_boost_factor"].map(read)).toEqual(["0\n", "100\n", "15000\n"]); // prettier-ignore
+      expect(["percpu_pagelist_high_fraction", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor"].map(read)).toEqual(["0\n", "100\n", "15000\n", "10\n"]); // prettier-ignore
       expect([read("stat_refresh"), cat("/proc/sys/vm/drop_caches")]).toEqual(["", -EACCES]);
     });
   });
@@ -30,6 +30,19 @@ describe("/proc/sys/vm", () => {
       for (const [i, mark] of marks().entries()) expect(Math.abs(mark - 2 * before[i]!)).toBeLessThanOrEqual(1);
       write("min_free_kbytes", String(kbytes));
       expect(marks()).toEqual(before);
+    });
+  });
+
+  it("watermark_scale_factor moves the marks apart", () => {
+    with_files(() => {
+      const low = (): number[] => [...for_each_populated_zone()].map((zone) => Zone.watermark.get(zone, 1));
+      const before = low();
+      expect(["0", "3001"].map((text) => write("watermark_scale_factor", text))).toEqual([-EINVAL, -EINVAL]);
+      expect(write("watermark_scale_factor", "1000")).toBe(4);
+      for (const [i, zone] of [...for_each_populated_zone()].entries())
+        expect(low()[i]! - Zone.watermark.get(zone, 0)).toBe(Math.floor(Zone.managed_pages.get(zone) / 10));
+      write("watermark_scale_factor", "10");
+      expect(low()).toEqual(before);
     });
   });
 

@@ -145,7 +145,12 @@ describe("/sys/kernel/slab", () => {
         expect(write("my_cache", "min_partial", text), text).toBe(-EINVAL);
       expect(attribute("my_cache", "min_partial")).toBe("7");
       expect([write("my_cache", "validate", "1"), write("my_cache", "validate", "x")]).toEqual([-EINVAL, -EINVAL]);
-      for (const [text, on] of [["1\n", "1"], ["x", "0"], ["1", "1"], ["0", "0"]] as const) {
+      for (const [text, on] of [
+        ["1\n", "1"],
+        ["x", "0"],
+        ["1", "1"],
+        ["0", "0"],
+      ] as const) {
         expect(write("my_cache", "failslab", text)).toBe(text.length);
         expect(attribute("my_cache", "failslab")).toBe(on);
       }

@@ -95,11 +95,9 @@ describe("printk", () => {
 
   it("writes nothing behind the ring, whatever the lengths of lines", () => {
     const { address, size } = [...image_symbols("data")].find(({ name }) => name === "printk_ringbuffer")!;
-    for (let i = 0; i < 30_000; i++) {
-      ram32[(address + size) >> 2] = 0x5a5a5a5a;
-      printk(KERN_DEBUG, "x".repeat(i % 61));
-      expect(ram32[(address + size) >> 2]).toBe(0x5a5a5a5a);
-    }
+    ram32[(address + size) >> 2] = 0x5a5a5a5a;
+    for (let i = 0; i < 30_000; i++) printk(KERN_DEBUG, "x".repeat(i % 61));
+    expect(ram32[(address + size) >> 2]).toBe(0x5a5a5a5a);
   });
 });
 
