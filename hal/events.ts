@@ -46,7 +46,7 @@ export interface SlabEvent {
 export const events = new EventEmitter<KernelEvents>();
 
 /** The emitter's own count of names that have a listener: one load where nobody listens. */
-const heard = events as unknown as { readonly _eventsCount: number };
+const heard = events as unknown as Readonly<Record<"_eventsCount", number>>;
 
 /** True if a payload for `name` is worth making. */
 export function has_listener(name: keyof KernelEvents): boolean {

@@ -15,8 +15,8 @@ which is replaced.
   DIR/proc, DIR/sys   what cat /proc/… and cat /sys/… would print; merged caches
                       are links, as on Linux
   DIR/ram.img         physical RAM from address 0, a sparse file
-  DIR/symbols.json    {NAME: {"va", "u64": […]}}: the address of each variable and
-                      function of the kernel, and its words
+  DIR/symbols.json    address and words of each variable and function of the
+                      kernel: {NAME: {"va", "u64": […]}}
 
 Nothing runs while it is written and the kernel allocates nothing, so all files
 agree. mmu.json and vmcore come with page tables, which are not there yet.
