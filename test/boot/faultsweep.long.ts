@@ -167,7 +167,7 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   replay: [
     `replay ${data}/ftrace/trace.txt`,
     `replay ${data}/traces/fork-shell.trace.gz --stop 400`,
-    `replay ${data}/traces/fork-shell.trace.gz --pages --stop 9000`,
+    `replay ${data}/traces/fork-shell.trace.gz --pages --stop 2000`,
     `replay ${data}/malloclab/lsr.rep.gz --malloc --stop 200; replay --end`,
   ],
   fork: ["fork", "fork 3", "fork 2; kill sleep; run 4", "fork 4; run 8; kill -9 sleep; run 20"],

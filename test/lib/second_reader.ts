@@ -19,7 +19,7 @@ memblock_region: u64 base, u64 size, s32 nid, u32 flags
 page: u32 flags, u32 zone_node, list_head lru, ptr mapping, u64 index, u32 private, u32 private_hi, s32 page_type, s32 refcount, u64 memcg_data
 slab: u32 flags, u32 zone_node, ptr slab_cache, list_head slab_list, u32 counters, u32 objects, ptr slabs_next, s32 page_type, s32 refcount, ptr slabs_prev
 free_area: list_head[5] free_list, u32 nr_free
-per_cpu_pages@64: spinlock lock, s32 count, s32 high, s32 high_min, s32 high_max, s32 batch, u32 flags, s32 alloc_factor, s32 expire, s32 free_count, s32 limit, u32 allocs, u32 event, u32 zone_node, s32 blocks, ptr zone, list_head[14] lists
+per_cpu_pages@64: spinlock lock, s32 count, s32 high, s32 high_min, s32 high_max, s32 batch, u32 flags, s32 alloc_factor, s32 expire, s32 free_count, s32 limit, s32 free_max, u32 allocs, u32 zone_node, s32 blocks, list_head[14] lists
 zone@64: u32[4] watermark, u32 watermark_boost, u32 nr_reserved_highatomic, u32 nr_free_highatomic, u32 flags, u32 plenty, u32[5] lowmem_reserve, u32 zone_idx, u32 node, ptr zone_pgdat, ptr per_cpu_pageset, s32 pageset_batch, s32 pageset_high_min, s32 pageset_high_max, s32 stat_threshold, u32 zone_start_pfn, u32 spanned_pages, u32 present_pages, u32 managed_pages, ptr pageblock_flags, char[8] name, spinlock lock, free_area[11] free_area, s32[10] vm_stat, u32[6] numa_event
 node_data: ptr[16] node_data, u32 nr_node_ids
 slab_common: spinlock mutex, u32 state, u32 freelist_random, u32 freelist_hardened, u32 cpu_partial, u32 track_full, u32 nomerge, u32 min_order, u32 max_order, u32 min_objects, u32 fast_paths_closed, u32 nr_caches, list_head caches
