@@ -6,8 +6,6 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { PRESETS } from "../hal/machine.ts";
-import { screen_of } from "./boot/screen.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const readme = readFileSync(`${root}README.md`, "utf8");
@@ -30,7 +28,7 @@ it("shows the two calls of every slab text in its first program", () => {
 
 it("shows the screen that npm start gives", () => {
   const shown = blocks.find(({ kind }) => kind === "screen")!.text;
-  expect(screen_of([], PRESETS.textbook).screen.join("\n")).toBe(shown);
+  expect(run("test/lib/print_screen.ts")).toBe(shown);
 });
 
 it("counts the lines of the reading path as npm run loc does", () => {
