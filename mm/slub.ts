@@ -67,15 +67,14 @@ const STAT_FREE = STAT + 4 * FREE_FASTPATH;
 const R_CPU_OFFSET = CPU_OFFSET;
 const ZERO = __GFP_ZERO;
 
-/** Takes an object: this CPU's freelist or the slow path. Hot path. */
+/** Takes an object: this CPU's freelist, or the slow path (which also zeroes). Hot path. */
 export function slub_alloc(cache: CachePtr, gfp: number, node: NodeId): Obj {
   const c = m[(cache + CPU_SLAB) >> 2]! + r[R_CPU_OFFSET]!;
   const object = m[(c + FREELIST) >> 2]!;
   const offset = m[(cache + FAST_OFFSET) >> 2]!;
-  if (object === 0 || offset < 0 || node >= 0) return alloc_slow(cache, gfp, node);
+  if (object === 0 || offset < 0 || node >= 0 || (gfp & ZERO) !== 0) return alloc_slow(cache, gfp, node) | 0;
   m[(c + FREELIST) >> 2] = m[(object + offset) >> 2]!;
   m[(c + STAT_ALLOC) >> 2] = m[(c + STAT_ALLOC) >> 2]! + 1;
-  if (gfp & ZERO) zero_object(cache, object);
   return object;
 }
 
@@ -83,7 +82,7 @@ export function slub_alloc(cache: CachePtr, gfp: number, node: NodeId): Obj {
 export function slub_free(cache: CachePtr, object: Obj): void {
   const c = m[(cache + CPU_SLAB) >> 2]! + r[R_CPU_OFFSET]!;
   const offset = m[(cache + FAST_OFFSET) >> 2]!;
-  if (offset < 0 || (object - m[(c + BASE) >> 2]!) >>> 0 >= m[(c + BYTES) >> 2]!) {
+  if (offset < 0 || (object - m[(c + BASE) >> 2]!) >>> 0 >= m[(c + BYTES) >> 2]! >>> 0) {
     free_slow(cache, object);
     return;
   }
