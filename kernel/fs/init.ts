@@ -10,6 +10,7 @@
 import { NULL } from "../../hal/addr.ts";
 import { shrinker_init } from "../../mm/shrinker.ts";
 import { panic } from "../lib/bug.ts";
+import { ENOMEM } from "../lib/errno.ts";
 import { dcache_init } from "./dcache.ts";
 import { files_init } from "./file_table.ts";
 import { fs_struct_init } from "./fs_struct.ts";
@@ -57,7 +58,7 @@ export function mnt_init(): void {
 
 function mount_at(path: string, type: number, root: KernfsPtr): void {
   const error =
-    root === NULL ? -1 : at_path(path, true, (nd) => do_mount(type, { mnt: nd.mnt, dentry: nd.dentry }, root));
+    root === NULL ? -ENOMEM : at_path(path, true, (nd) => do_mount(type, { mnt: nd.mnt, dentry: nd.dentry }, root));
   must(error, `Failed to mount ${path}`);
 }
 
