@@ -1,5 +1,5 @@
 /**
- * The layer rules (style.md section 3), checked by `npm run deps`. Type-only imports count too, except for cycles.
+ * The layer rules, checked by `npm run deps`. Type-only imports count too, except for cycles.
  *
  *   hal  <-  kernel/lib  <-  mm  <-  kernel  <-  boot  <-  test, labs, examples     (yourself and what is to your left)
  *

@@ -1,4 +1,4 @@
-/** Tables for people, one JSON object for programs (export.md section 4), and a summary against the goals. */
+/** Tables for people, one JSON object for programs, and a summary against the goals. */
 import { cpus } from "node:os";
 import type { BootFigures } from "./boot.ts";
 import { GOALS, GROWTH_GOAL, MEMORY_GOALS, RSS_GOAL_BYTES, met } from "./goals.ts";

@@ -1,5 +1,5 @@
 /**
- * ESLint (flat config). What it checks beyond types: names (style.md section 9), file size, no state and no host in
+ * ESLint (flat config). What it checks beyond types: names, file size, no state and no host in
  * hal, mm and kernel (section 2 and 3), hot paths (section 6). Own rules are in eslint-rules/; layers are checked by
  * dependency-cruiser, form by prettier. Only boot/ and test/ pay for a type-aware rule (a forgotten await).
  *

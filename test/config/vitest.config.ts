@@ -1,5 +1,5 @@
 /**
- * vitest: one project for each kind of realm (decisions.md 8), chosen by `--mode`.
+ * vitest: one project for each kind of realm, chosen by `--mode`.
  *
  *   test (default)  plain: every test/…/*.test.ts        quick  the same without SMP, random and hot tests
  *   long, nightly   long: every test/…/*.long.ts         tests read the mode from process.env.KHEAP_RUN

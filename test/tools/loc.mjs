@@ -1,5 +1,5 @@
 /**
- * `npm run loc`: code lines a folder against its budget (style.md section 12), then the student's reading path.
+ * `npm run loc`: code lines a folder against its budget, then the student's reading path.
  * A code line is one on which a token stands: blank lines and comments do not count. Fails over budget.
  * With file names as arguments it counts these files only.
  */

@@ -1,5 +1,5 @@
 /**
- * Finds the functions marked "Hot path." in their JSDoc, for the two hot-path rules (style.md section 6).
+ * Finds the functions marked "Hot path." in their JSDoc, for the two hot-path rules.
  *
  * The doc comment stands right before the declaration or, for `const f = () => …`, before the `const`; an `export`
  * may lie between. Functions inside a marked one belong to it.

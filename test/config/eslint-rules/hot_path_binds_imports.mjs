@@ -1,7 +1,7 @@
 /**
  * In a function marked "Hot path.", an imported value may only be called. A view, struct or constant is bound again at
  * module level (`const m = ram32;`): V8 does not treat an imported binding as a constant, and reading one costs two to
- * three times as much (decisions.md 21).
+ * three times as much.
  */
 import { hot_functions } from "./hot_path.mjs";
 

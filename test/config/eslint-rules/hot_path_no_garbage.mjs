@@ -1,5 +1,5 @@
 /**
- * Forbids what allocates on the JS heap, and `try`, in a function marked "Hot path." (style.md section 6):
+ * Forbids what allocates on the JS heap, and `try`, in a function marked "Hot path.":
  * literals of objects and arrays, spread and rest, `new`, closures, template strings, array destructuring, for…of,
  * generators, `.subarray()` and `.slice()`.
  */

@@ -1,5 +1,5 @@
 /**
- * Kernel state lives in emulated RAM (style.md section 2), so no module of hal, mm or kernel owns a mutable variable
+ * Kernel state lives in emulated RAM, so no module of hal, mm or kernel owns a mutable variable
  * or container: no module-level `let` or `var`, no Map, Set or array, no object of plain data, no static field.
  *
  * Allowed: tables that say they are constant (`as const`, Object.freeze, or a type that starts with Readonly or
