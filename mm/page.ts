@@ -53,7 +53,8 @@ export const Slab = struct(
     slabs_next: "*slab", // node->slabs: every slab from birth to death
     page_type: "s32",
     refcount: "s32",
-    slabs_prev: "*slab",
+    slabs_prev: "u32", // the slab before it on node->slabs
+    birth: "u32", // the how-manieth slab of the machine it is: the order of birth across nodes
   },
   { sizeof: 64 },
 );

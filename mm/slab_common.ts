@@ -155,6 +155,7 @@ export const slab_data = static_data("slab_common", {
   kmem_cache: "*kmem_cache",
   kmem_cache_node: "*kmem_cache",
   kmalloc_caches: "*kmem_cache[64]", // [type * 16 + index]
+  births: "u32", // slabs ever made
 });
 
 /** Kinds of kmalloc caches, and the names they put before the size. */

@@ -319,6 +319,7 @@ export function inc_slabs_node(n: NodePtr, slab: SlabPtr): void {
   KmemCacheNode.total_objects.set(n, KmemCacheNode.total_objects.get(n) + Slab.objects.get(slab));
   const last = KmemCacheNode.slabs_last.get(n);
   Slab.slabs_prev.set(slab, last);
+  Slab.birth.set(slab, ++slab_data.births);
   Slab.slabs_next.set(slab, NULL);
   if (last === NULL) KmemCacheNode.slabs_first.set(n, slab);
   else Slab.slabs_next.set(last, slab);

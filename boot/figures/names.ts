@@ -69,7 +69,7 @@ export function is_slab_of(cache: CachePtr, slab: SlabPtr): boolean {
   return page_is_slab(slab as Ptr) && Slab.slab_cache.get(slab) === cache;
 }
 
-/** Every slab of a cache in order of birth, node by node; what is wrong with the lists is added to `broken`. */
+/** Every slab of a cache in order of birth; what is wrong with the lists is added to `broken`. */
 export function slabs_of(cache: CachePtr, broken: string[] = []): SlabPtr[] {
   const all: SlabPtr[] = [];
   for (const node of for_each_online_node()) {
@@ -83,7 +83,7 @@ export function slabs_of(cache: CachePtr, broken: string[] = []): SlabPtr[] {
     if (slab !== NULL || found !== expected)
       broken.push(`node ${node}: ${plural(expected, "slab")} counted, list of slabs is broken behind ${found}`);
   }
-  return all;
+  return all.sort((a, b) => Slab.birth.get(a) - Slab.birth.get(b));
 }
 
 /** Names and aliases of all caches. */

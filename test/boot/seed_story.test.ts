@@ -58,3 +58,12 @@ it("with CPU partial lists, the default, it goes to CPU 0's, and all else is equ
 
 it("is the same where full slabs are not tracked", () =>
   story(`kmem create ${NAME} 300 flags=SLAB_PANIC cpu_partial=off`, "slab_full=off", "node"));
+
+it("slabs get letters in the order of their birth, on whichever node they are born", async () => {
+  await with_console({}, async ({ text, json }) => {
+    await text(`kmem create ${NAME} 300 flags=SLAB_NO_MERGE`);
+    for (const cpu of [2, 0, 3]) await text(`on ${cpu} kmem alloc ${NAME}`);
+    const { slabs } = await json<SlabFigure>(`slab ${NAME}`);
+    expect(slabs.map(({ id, node }) => [id, node])).toEqual([["A", 1], ["B", 0], ["C", 1]]); // prettier-ignore
+  });
+});

@@ -17,7 +17,7 @@ mem_map: ptr mem_map, u32 max_pfn
 memblock_type: u32 cnt, u32 max, u64 total_size, ptr regions, char[16] name
 memblock_region: u64 base, u64 size, s32 nid, u32 flags
 page: u32 flags, u32 zone_node, list_head lru, ptr mapping, u64 index, u32 private, u32 private_hi, s32 page_type, s32 refcount, u64 memcg_data
-slab: u32 flags, u32 zone_node, ptr slab_cache, list_head slab_list, u32 counters, u32 objects, ptr slabs_next, s32 page_type, s32 refcount, ptr slabs_prev
+slab: u32 flags, u32 zone_node, ptr slab_cache, list_head slab_list, u32 counters, u32 objects, ptr slabs_next, s32 page_type, s32 refcount, u32 slabs_prev, u32 birth
 free_area: list_head[5] free_list, u32 nr_free
 per_cpu_pages@64: spinlock lock, s32 count, s32 high, s32 high_min, s32 high_max, s32 batch, u32 flags, s32 alloc_factor, s32 expire, s32 free_count, s32 limit, s32 free_max, u32 allocs, u32 zone_node, s32 blocks, list_head[14] lists
 zone@64: u32[4] watermark, u32 watermark_boost, u32 nr_reserved_highatomic, u32 nr_free_highatomic, u32 flags, u32 plenty, u32[5] lowmem_reserve, u32 zone_idx, u32 node, ptr zone_pgdat, ptr per_cpu_pageset, s32 pageset_batch, s32 pageset_high_min, s32 pageset_high_max, s32 stat_threshold, u32 zone_start_pfn, u32 spanned_pages, u32 present_pages, u32 managed_pages, ptr pageblock_flags, char[8] name, spinlock lock, free_area[11] free_area, s32[10] vm_stat, u32[6] numa_event
@@ -272,7 +272,7 @@ export class SecondReader {
       )
         slabs.push(slab);
     }
-    return slabs;
+    return slabs.sort((a, b) => this.get("slab", "birth", a) - this.get("slab", "birth", b));
   }
 
   private slab_now(cache: number) {
