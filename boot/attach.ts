@@ -20,7 +20,7 @@ import { forget_programs } from "../kernel/program.ts";
 import { mem_map_state } from "../mm/page.ts";
 import { choose_page_allocator } from "../mm/page_allocator.ts";
 import { set_slab_ops } from "../mm/slab_common.ts";
-import { slub } from "../mm/slub_cache.ts";
+import { chosen_slab } from "./slab_allocators.ts";
 import "./start_kernel.ts";
 
 /** Attaches this realm to the machine in its RAM. Throws an Error of one line if that is not the machine of `spec`. */
@@ -36,7 +36,7 @@ export function attach(spec: MachineSpec): void {
   if (nr_cpu_ids() !== spec.cpus || mem_map_state.max_pfn * 4096 > machine_end(spec))
     throw new Error(`attach: the kernel in RAM was not booted on a machine like "${spec.name}"`);
   cpu_switch(0);
-  set_slab_ops(slub);
+  set_slab_ops(chosen_slab());
   choose_page_allocator();
   forget_programs();
 }

@@ -13,7 +13,7 @@ export interface Options {
   readonly cpus?: string;
   readonly distance?: string;
   readonly smp: "lockstep";
-  readonly slab: "slub";
+  readonly slab: (typeof SLAB_ALLOCATORS)[number];
   readonly seed: number;
   readonly append: string;
   readonly exec?: string;
@@ -22,6 +22,9 @@ export interface Options {
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
+
+/** What `--slab` may name. */
+export const SLAB_ALLOCATORS = ["slub"] as const;
 
 /** Wrong usage: one line that names the option, what was given, and what is allowed. Exit status 2. */
 export class UsageError extends Error {
@@ -56,7 +59,7 @@ function program(): Command {
     .option("--distance <l>", "node distances, rows joined by /: 10,21/21,10 (default: 10 local, 20 remote)")
     .option("--machine <name|file>", "a preset (textbook, laptop, server, embedded), or a machine as JSON")
     .option("--smp <how>", "lockstep: all CPUs in one thread, deterministic", "lockstep")
-    .option("--slab <which>", "the slab allocator that is booted: slub", "slub")
+    .option("--slab <which>", `the slab allocator that is booted: ${SLAB_ALLOCATORS.join(", ")}`, "slub")
     .option("--seed <n>", "the seed of everything random, 0 to 4294967295", "1")
     .addOption(new Option("--append <str>", "kernel command line").argParser(joined).default("", "empty"))
     .option("--exec <cmds>", "run console commands joined by ; then power off")
@@ -71,10 +74,10 @@ function program(): Command {
 }
 
 /** What the option allows, for values that are not there yet or never will be. */
-function check_choice(option: string, given: string, now: string, later: readonly string[]): void {
-  if (given === now) return;
+function check_choice(option: string, given: string, now: readonly string[], later: readonly string[] = []): void {
+  if (now.includes(given)) return;
   const what = later.includes(given) ? "is not there yet" : "is none of its values";
-  throw new UsageError(`--${option} ${given}: ${what}; allowed: ${now}`);
+  throw new UsageError(`--${option} ${given}: ${what}; allowed: ${now.join(", ")}`);
 }
 
 /** One line for what commander found wrong. */
@@ -96,13 +99,14 @@ export function parse_options(argv: readonly string[]): Options | undefined {
     throw new UsageError(commander_line(error));
   }
   const given = command.opts<Record<string, string> & { json?: boolean; quiet?: boolean; verbose?: boolean }>();
-  check_choice("smp", given.smp!, "lockstep", ["threads"]);
-  check_choice("slab", given.slab!, "slub", ["slab", "slob"]);
+  check_choice("smp", given.smp!, ["lockstep"], ["threads"]);
+  check_choice("slab", given.slab!, SLAB_ALLOCATORS);
   if (given.use !== undefined) throw new UsageError(`--use ${given.use}: is not there yet; leave it out`);
   const seed = /^\d+$/.test(given.seed!) ? Number(given.seed) : NaN;
   if (!(seed <= 0xffffffff)) throw new UsageError(`--seed ${given.seed}: give a whole number from 0 to 4294967295`);
   if (given.exec !== undefined && given.script !== undefined)
     throw new UsageError(`--exec and --script: give one of them`);
   const { json = false, quiet = false, verbose = false } = given;
-  return { ...given, seed, json, quiet, verbose } as unknown as Options;
+  const append = given.slab === "slub" ? given.append! : joined(given.append!, `slab=${given.slab}`);
+  return { ...given, append, seed, json, quiet, verbose } as unknown as Options;
 }

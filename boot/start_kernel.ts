@@ -37,8 +37,7 @@ import { kvfree_rcu_barrier } from "../mm/kfree_rcu.ts";
 import { setup_per_cpu_areas } from "../mm/percpu.ts";
 import { KmemCache, for_each_cache, get_slabinfo, kmem_cache_shrink } from "../mm/slab_common.ts";
 import { kmem_cache_init } from "../mm/slab_init.ts";
-import { slub } from "../mm/slub_cache.ts";
-import { KmemCacheNode } from "../mm/slub_slab.ts";
+import { chosen_slab } from "./slab_allocators.ts";
 import { numa_cpu_nodes } from "../mm/numa.ts";
 import { for_each_online_node } from "../mm/zone.ts";
 import { VERSION } from "../kernel/version.ts";
@@ -129,7 +128,7 @@ function start_mm(): void {
   step(page_alloc_init);
   step(mem_init);
   step(fault_inject_init);
-  step(() => kmem_cache_init(slub, KmemCacheNode.sizeof));
+  step(() => kmem_cache_init(chosen_slab()));
   step(setup_zone_pagesets);
   step(init_per_zone_wmark_min);
   step(smp_init);

@@ -25,7 +25,7 @@ import {
   set_page_type, virt_to_head_page, virt_to_page, type PagePtr,
 } from "./page.ts"; // prettier-ignore
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
-import { KMALLOC_MAX_CACHE_SIZE, KmemCache, kmalloc_fix_flags, kmalloc_slab, kmem_cache_alloc, kmem_cache_alloc_node, kmem_cache_free, type CachePtr } from "./slab_common.ts"; // prettier-ignore
+import { KMALLOC_MAX_CACHE_SIZE, KmemCache, kmalloc_fix_flags, kmalloc_slab, kmem_cache_alloc, kmem_cache_alloc_node, kmem_cache_free, slab_ops, type CachePtr } from "./slab_common.ts"; // prettier-ignore
 import { SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";
 import { NR_SLAB_UNRECLAIMABLE, mod_node_page_state } from "./vmstat.ts";
 import { MAX_PAGE_ORDER, NODE_DATA } from "./zone.ts";
@@ -39,7 +39,6 @@ export const KMALLOC_MAX_SIZE = PAGE_SIZE << MAX_PAGE_ORDER;
 const PAGE_TYPE = Page.page_type.offset;
 const SLAB_CACHE = Slab.slab_cache.offset;
 const SLAB_TYPE = PGTY_slab;
-const CACHE_MAX = KMALLOC_MAX_CACHE_SIZE;
 const ZERO_PTR = ZERO_SIZE_PTR;
 
 /**
@@ -48,14 +47,14 @@ const ZERO_PTR = ZERO_SIZE_PTR;
  * Context: may sleep if `gfp` allows it. Returns NULL without memory, ZERO_SIZE_PTR for size 0.
  */
 export function kmalloc(size: number, gfp: number): Obj {
-  if (size > CACHE_MAX || size === 0) return kmalloc_rest(size, gfp, -1);
-  return kmem_cache_alloc(kmalloc_slab(size, gfp), gfp);
+  const cache = kmalloc_slab(size, gfp);
+  return cache === 0 ? kmalloc_rest(size, gfp, -1) | 0 : kmem_cache_alloc(cache, gfp);
 }
 
 /** As kmalloc, from node `node` if it has memory. */
 export function kmalloc_node(size: number, gfp: number, node: NodeId): Obj {
-  if (size > KMALLOC_MAX_CACHE_SIZE || size === 0) return kmalloc_rest(size, gfp, node);
-  return kmem_cache_alloc_node(kmalloc_slab(size, gfp), gfp, node);
+  const cache = kmalloc_slab(size, gfp);
+  return cache === 0 ? kmalloc_rest(size, gfp, node) : kmem_cache_alloc_node(cache, gfp, node);
 }
 
 const NOLOCK_FLAGS = __GFP_ACCOUNT | __GFP_ZERO | __GFP_NO_OBJ_EXT;
@@ -82,8 +81,11 @@ export function kvfree(object: Obj): void {
   kfree(object);
 }
 
+/** What no cache serves: nothing, a block of whole pages, or all sizes of an allocator without size classes. */
 function kmalloc_rest(size: number, gfp: number, node: NodeId): Obj {
   if (size === 0) return ZERO_SIZE_PTR;
+  const { kmalloc } = slab_ops();
+  if (kmalloc && size <= kmalloc.max_size) return kmalloc.alloc(size, gfp, node);
   const order = get_order(size);
   const flags = kmalloc_fix_flags(gfp) | __GFP_COMP;
   const page = node === NUMA_NO_NODE ? alloc_pages(flags, order) : alloc_pages_node(node, flags, order);
@@ -158,13 +160,18 @@ export function slab_ksize(cache: CachePtr): number {
 export function ksize(object: Obj): number {
   if (object >>> 0 <= ZERO_SIZE_PTR) return 0;
   const cache = virt_to_cache(object);
-  return cache ? slab_ksize(cache) : PAGE_SIZE << compound_order(virt_to_head_page(object));
+  if (cache) return slab_ksize(cache);
+  const page = virt_to_head_page(object);
+  return page_type(page) === PGTY_slab ? slab_ops().kmalloc!.ksize(object) : PAGE_SIZE << compound_order(page);
 }
 
 /** Bytes that kmalloc(size) would really give. */
 export function kmalloc_size_roundup(size: number): number {
   if (size === 0) return 0;
-  if (size <= KMALLOC_MAX_CACHE_SIZE) return KmemCache.object_size.get(kmalloc_slab(size, 0));
+  const cache = kmalloc_slab(size, 0);
+  if (cache !== 0) return KmemCache.object_size.get(cache);
+  const { kmalloc } = slab_ops();
+  if (kmalloc) return kmalloc.size_roundup(size);
   return size <= KMALLOC_MAX_SIZE ? PAGE_SIZE << get_order(size) : size;
 }
 

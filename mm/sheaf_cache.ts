@@ -22,9 +22,9 @@ import {
   MAX_EMPTY_SHEAVES, MAX_FULL_SHEAVES, NodeBarn, PerCpuSheaves, SlabSheaf, alloc_empty_sheaf, barn_take, flush_sheaf,
   free_empty_sheaf, node_barn, put_full, sheaf_objects, sheaf_push, this_cpu_sheaves, type BarnPtr, type SheafPtr,
 } from "./sheaf.ts"; // prettier-ignore
-import { KmemCache, set_fast_path, type CachePtr } from "./slab_common.ts";
+import { KmemCache, type CachePtr } from "./slab_common.ts";
 import { SLAB_DEBUG_FLAGS } from "./slab_layout.ts";
-import { slabs } from "./slub.ts";
+import { set_fast_path, slabs } from "./slub.ts";
 import { FREE_RCU_SHEAF, FREE_RCU_SHEAF_FAIL, stat } from "./slub_slab.ts";
 import { local_memory_node, node_state } from "./zone.ts";
 

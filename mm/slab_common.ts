@@ -7,11 +7,7 @@
  * Which allocator stands behind is a record of six functions, `SlabOps`, chosen once when the machine boots. Everything
  * that differs between caches is data in their descriptors in RAM.
  *
- * Bootstrap (mm/slab_init.ts): a descriptor is itself an object of a cache, so the first two descriptors are static.
- *   1 DOWN     make "kmem_cache_node" in a static descriptor; its own first nodes are carved out by hand (ops.create)
- *   2 PARTIAL  make "kmem_cache" in a static descriptor
- *   3          copy both into real descriptors and hand their slabs over
- *   4 UP       the kmalloc caches, then everybody
+ * How the first caches come about, when a descriptor is itself an object of a cache: mm/slab_init.ts.
  *
  * Locks: slab_mutex protects the list of caches, creation and destruction.
  * Unlike Linux: names are stored in the descriptor (at most 63 characters), there is no memory cgroup.
@@ -48,31 +44,31 @@ export const CACHE_NAME_BYTES = 64;
 export const MAX_SHEAF_CAPACITY = 1000;
 
 export const KmemCache = struct("kmem_cache", {
-  // Read by every allocation and free; written when the cache is made.
+  // SLUB's own. SLAB and SLOB lay what is theirs over these 56 bytes.
   cpu_slab: "*kmem_cache_cpu", // per-CPU pointer
   fast_offset: "s32", // of the free pointer, or -1: the fast path is closed (sheaves, hardened lists, fault injection)
+  min: "u32", // as `oo`, for the smallest order that holds one object
+  cpu_partial: "u32", // objects that a CPU's partial list may hold
+  cpu_partial_slabs: "u32", // the same in slabs
+  min_partial: "u32", // empty slabs a node keeps
+  remote_node_defrag_ratio: "u32",
+  random: "u32", // scrambles free pointers of a hardened cache
+  cpu_sheaves: "*slub_percpu_sheaves", // per-CPU pointer; NULL: no sheaves
+  barns: "*node_barn", // an array, one a node
+  // Everybody's; written when the cache is made.
   offset: "u32", // of the free pointer in an object
   object_size: "u32", // bytes the creator asked for; the largest of all aliases
   size: "u32", // bytes of a slot
   flags: "u32", // SLAB_*
-  // The slow paths.
   oo: "u32", // order << 16 | objects of a slab
-  min: "u32", // the same for the smallest order that holds one object
   allocflags: "u32", // added to each request for pages
-  cpu_partial: "u32", // objects that a CPU's partial list may hold
-  cpu_partial_slabs: "u32", // the same in slabs
-  min_partial: "u32", // empty slabs a node keeps
-  inuse: "u32",
+  inuse: "u32", // bytes of a slot before what the allocator keeps behind the object
   align: "u32",
   red_left_pad: "u32",
   refcount: "s32", // 1 + aliases; -1 for the boot caches (slab_mutex)
-  remote_node_defrag_ratio: "u32",
-  random: "u32", // scrambles free pointers of a hardened cache
   useroffset: "u32",
   usersize: "u32",
   sheaf_capacity: "u32", // objects of a sheaf; 0: the cache has none
-  cpu_sheaves: "*slub_percpu_sheaves", // per-CPU pointer; NULL: no sheaves
-  barns: "*node_barn", // an array, one a node
   random_seq: "*random_seq", // order in which a new slab's objects are linked; NULL: ascending
   ctor: "*fn",
   list: ListHead, // slab_caches (slab_mutex)
@@ -96,6 +92,7 @@ export interface SlabOps {
   create(cache: CachePtr): number;
   /** NULL when out of memory. Context: sleeps if gfp allows it. */
   alloc(cache: CachePtr, gfp: number, node: NodeId): Obj;
+  /** `cache` NULL: what `kmalloc.alloc` gave. */
   free(cache: CachePtr, object: Obj): void;
   /** Frees empty slabs; 1 if slabs are left. */
   shrink(cache: CachePtr): number;
@@ -103,6 +100,20 @@ export interface SlabOps {
   destroy(cache: CachePtr): number;
   /** Counts what the cache holds by a bounded walk; with `findings`, checks all of it and adds a line for each fault. */
   inspect(cache: CachePtr, findings?: string[]): SlabInfo;
+
+  /** Boot: makes the first caches, "kmem_cache" above all. `boot_caches` are two zeroed static descriptors. */
+  bootstrap(boot_caches: readonly [CachePtr, CachePtr]): void;
+  /** The smallest class of kmalloc; default 8. */
+  readonly kmalloc_min?: number;
+  /** Flags that kmalloc's caches are made with, beside those of their kind. */
+  readonly kmalloc_flags?: number;
+  /** Serves kmalloc up to `max_size` bytes without caches. */
+  readonly kmalloc?: {
+    readonly max_size: number;
+    alloc(size: number, gfp: number, node: NodeId): Obj;
+    ksize(object: Obj): number;
+    size_roundup(size: number): number;
+  };
   /** As many objects as asked for in `objects`, or none: n or 0. Absent: one at a time. */
   alloc_bulk?(cache: CachePtr, gfp: number, nr: number, objects: Obj[]): number;
   /** Frees objects of any mix of slabs, from the end of the array; `cache` NULL: each one's own. */
@@ -111,6 +122,8 @@ export interface SlabOps {
   free_rcu?(cache: CachePtr, object: Obj): boolean;
   /** Hands to RCU what still waits for more of its kind. */
   flush_rcu?(cache: CachePtr): void;
+  /** Somebody wants to see every allocation (`fast_paths_closed`), or no longer. */
+  set_fast_path?(cache: CachePtr): void;
   /** Called once kmalloc works, with boot's caches all made. */
   late_init?(): void;
 }
@@ -196,7 +209,10 @@ export function kmalloc_type(gfp: number): number {
   return gfp & __GFP_ACCOUNT ? KMALLOC_CGROUP : KMALLOC_NORMAL;
 }
 
-/** The cache that serves `kmalloc(size)`; NULL for more than 8192 bytes. `size` is not 0. Hot path. */
+/**
+ * The cache that serves `kmalloc(size)`; NULL for 0 and for more than 8192 bytes, and where the allocator has no size
+ * classes. Hot path.
+ */
 export function kmalloc_slab(size: number, gfp: number): CachePtr {
   if (size > 8192) return 0;
   const type = gfp & KINDS ? kmalloc_type(gfp) : 0;
@@ -540,17 +556,10 @@ export function cache_exists(cache: CachePtr): boolean {
   return false;
 }
 
-/** Opens or closes the fast path of a cache: a hardened list, or somebody who wants to see every allocation, closes it. */
-export function set_fast_path(cache: CachePtr): void {
-  const sheaves = KmemCache.cpu_sheaves.get(cache) !== NULL;
-  const closed = sheaves || slab_data.fast_paths_closed !== 0 || KmemCache.random.get(cache) !== 0;
-  KmemCache.fast_offset.set(cache, closed ? -1 : KmemCache.offset.get(cache));
-}
-
 /** Sends every allocation of every cache through the slow path, or lets them go again. */
 export function close_fast_paths(closed: boolean): void {
   slab_data.fast_paths_closed = Number(closed);
-  if (slab_data.state !== SLAB_DOWN) for (const cache of for_each_cache()) set_fast_path(cache);
+  if (slab_data.state !== SLAB_DOWN) for (const cache of for_each_cache()) ops.set_fast_path?.(cache);
 }
 
 /** A cache's random sequence: an array of object indices. */

@@ -1,26 +1,24 @@
 /**
- * Bootstrap of the slab layer. A descriptor is itself an object of a cache, so the first two are static:
+ * Bootstrap of the slab layer. A descriptor is itself an object of a cache, so the first are made in static ones:
  *
- *   1 DOWN     make "kmem_cache_node" in a static descriptor; its own first nodes are carved out by hand (ops.create)
- *   2 PARTIAL  make "kmem_cache" in a static descriptor
- *   3          copy both into real descriptors and hand their slabs over
- *   4 UP       the kmalloc caches, then everybody
+ *   1 DOWN     the allocator makes its first caches in static descriptors               ops.bootstrap
+ *   2 PARTIAL  once "kmem_cache" is there, descriptors come from it; then the kmalloc caches
+ *   3 UP       everybody's
  *
  * Context: boot, one CPU, after the page allocator is up.
  */
 import { NULL } from "../hal/addr.ts";
-import { nr_cpu_ids } from "../hal/cpu.ts";
 import { static_data } from "../hal/image.ts";
 import { ram_copy } from "../hal/ram.ts";
 import { array } from "../hal/struct.ts";
+import { fls } from "../kernel/lib/bitops.ts";
 import { panic } from "../kernel/lib/bug.ts";
 import { cmdline_bool, cmdline_params } from "../kernel/lib/cmdline.ts";
 import { init_list_head, list_add } from "../kernel/lib/list.ts";
-import { pr_notice } from "../kernel/lib/printk.ts";
 import { GFP_NOWAIT, __GFP_ZERO } from "./gfp.ts";
 import { Slab, mem_map_state, page_is_slab, pfn_to_page } from "./page.ts";
 import {
-  KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_NORMAL, KMALLOC_RECLAIM, KmemCache, SLAB_DOWN, SLAB_PARTIAL, SLAB_UP,
+  KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_NORMAL, KMALLOC_RECLAIM, KmemCache, SLAB_DOWN, SLAB_UP,
   for_each_cache, init_cache_random_seq, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data,
   slab_ops, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
@@ -61,11 +59,12 @@ function read_slab_option(name: string, value: string): void {
 }
 
 /** Bytes of a descriptor on this machine. */
-function descriptor_bytes(): number {
+export function descriptor_bytes(): number {
   return KmemCache.node.offset + 8 * node_state.nr_node_ids;
 }
 
-function create_boot_cache(cache: CachePtr, name: string, size: number): void {
+/** Makes one of the first caches in a static descriptor. */
+export function create_boot_cache(cache: CachePtr, name: string, size: number): void {
   init_descriptor(cache, name, size, {}, SLAB_HWCACHE_ALIGN);
   const error = slab_ops().create(cache);
   if (error !== 0) panic(`Creation of kmalloc slab ${name} size=${size} failed. Reason ${error}`);
@@ -73,7 +72,7 @@ function create_boot_cache(cache: CachePtr, name: string, size: number): void {
 }
 
 /** Moves a static descriptor into a real one: copies it and hands its slabs over. */
-function bootstrap(from: CachePtr): CachePtr {
+export function make_permanent(from: CachePtr): CachePtr {
   const cache = kmem_cache_alloc(slab_data.kmem_cache, GFP_NOWAIT | __GFP_ZERO);
   if (cache === NULL) panic("no memory for the first cache descriptors");
   slab_ops().shrink(from); // so that no CPU holds a slab of the old descriptor
@@ -88,30 +87,18 @@ function bootstrap(from: CachePtr): CachePtr {
   return cache;
 }
 
-/** Brings the slab layer up under the allocator `ops`, whose node struct has `node_size` bytes. */
-export function kmem_cache_init(ops: SlabOps, node_size: number): void {
+/** Brings the slab layer up under the allocator `ops`. */
+export function kmem_cache_init(ops: SlabOps): void {
   set_slab_ops(ops);
   read_boot_options();
   init_list_head(slab_data.caches);
   init_list_head(slab_data.aliases);
   slab_data.state = SLAB_DOWN;
-  const node_cache = boot_caches.at.at(0);
-  const cache_cache = boot_caches.at.at(1);
-  slab_data.kmem_cache_node = node_cache;
-  create_boot_cache(node_cache, "kmem_cache_node", node_size);
-  slab_data.state = SLAB_PARTIAL;
-  slab_data.kmem_cache = cache_cache;
-  create_boot_cache(cache_cache, "kmem_cache", descriptor_bytes());
-  slab_data.kmem_cache = bootstrap(cache_cache);
-  slab_data.kmem_cache_node = bootstrap(node_cache);
-  create_kmalloc_caches();
+  ops.bootstrap([boot_caches.at.at(0), boot_caches.at.at(1)]);
+  if (!ops.kmalloc) create_kmalloc_caches();
   slab_data.state = SLAB_UP;
   for (const cache of for_each_cache()) init_cache_random_seq(cache);
   ops.late_init?.();
-  pr_notice(
-    `${ops.name.toUpperCase()}: HWalign=64, Order=${slab_data.min_order}-${slab_data.max_order}, ` +
-      `MinObjects=${slab_data.min_objects}, CPUs=${nr_cpu_ids()}, Nodes=${node_state.nr_node_ids}`,
-  );
 }
 
 /** Size classes in the order in which they are made, and the place of each in the table. */
@@ -126,12 +113,27 @@ const KINDS: readonly (readonly [type: number, prefix: string, flags: number])[]
   [KMALLOC_CGROUP, "kmalloc-cg-", SLAB_ACCOUNT],
 ]);
 
+/** Makes kmalloc's caches, but for those that the allocator needed earlier. Its smallest serves all that is smaller. */
 function create_kmalloc_caches(): void {
-  for (const [type, prefix, flags] of KINDS)
-    for (const [size, index] of CLASSES) {
-      const name = prefix + (size < 1024 ? `${size}` : `${size / 1024}k`);
-      const args = { align: Math.max(size & -size, 8), usersize: size };
-      const cache = kmem_cache_create(name, size, args, SLAB_KMALLOC | SLAB_PANIC | flags);
-      slab_data.kmalloc_caches.set(type * 16 + index, cache);
-    }
+  const { kmalloc_min = 8 } = slab_ops();
+  for (const [type] of KINDS) {
+    for (const [size, index] of CLASSES) if (size >= kmalloc_min) create_kmalloc_cache(type, size, index);
+    const smallest = slab_data.kmalloc_caches.get(type * 16 + fls(kmalloc_min - 1));
+    for (const [size, index] of CLASSES)
+      if (size < kmalloc_min) slab_data.kmalloc_caches.set(type * 16 + index, smallest);
+  }
+}
+
+/** The kmalloc cache of one kind and class; made, if it is not there yet. */
+function create_kmalloc_cache(type: number, size: number, index: number): CachePtr {
+  const slot = type * 16 + index;
+  const there = slab_data.kmalloc_caches.get(slot);
+  if (there !== NULL) return there;
+  const [, prefix, kind] = KINDS[type]!;
+  const name = prefix + (size < 1024 ? `${size}` : `${size / 1024}k`);
+  const args = { align: Math.max(size & -size, 8), usersize: size };
+  const flags = SLAB_KMALLOC | SLAB_PANIC | kind | (slab_ops().kmalloc_flags ?? 0);
+  const cache = kmem_cache_create(name, size, args, flags);
+  slab_data.kmalloc_caches.set(slot, cache);
+  return cache;
 }

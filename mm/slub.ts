@@ -91,6 +91,13 @@ export function slub_free(cache: CachePtr, object: Obj): void {
   m[(c + STAT_FREE) >> 2] = m[(c + STAT_FREE) >> 2]! + 1;
 }
 
+/** Opens or closes a cache's fast path: sheaves, a hardened list, or who wants to see every allocation closes it. */
+export function set_fast_path(cache: CachePtr): void {
+  const sheaves = KmemCache.cpu_sheaves.get(cache) !== NULL;
+  const closed = sheaves || slab_data.fast_paths_closed !== 0 || KmemCache.random.get(cache) !== 0;
+  KmemCache.fast_offset.set(cache, closed ? -1 : KmemCache.offset.get(cache));
+}
+
 function zero_object(cache: CachePtr, object: Obj): void {
   ram_zero(object, (KmemCache.object_size.get(cache) + 7) & ~7);
 }

@@ -17,7 +17,7 @@ import { init_list_head, list_count, list_move, list_next } from "../kernel/lib/
 import { get_order } from "../kernel/lib/bitops.ts";
 import { panic } from "../kernel/lib/bug.ts";
 import { cmdline_number } from "../kernel/lib/cmdline.ts";
-import { pr_err } from "../kernel/lib/printk.ts";
+import { pr_err, pr_notice } from "../kernel/lib/printk.ts";
 import { spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { GFP_DMA, GFP_DMA32, GFP_KERNEL, GFP_NOWAIT, __GFP_COMP, __GFP_RECLAIMABLE } from "./gfp.ts";
 import {
@@ -29,8 +29,8 @@ import {
   shrink_barns,
 } from "./sheaf_cache.ts"; // prettier-ignore
 import {
-  KmemCache, MAX_SHEAF_CAPACITY, NO_FREEPTR, SLAB_DOWN, cache_random, for_each_cache, free_cache_random_seq,
-  init_cache_random_seq, kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order, set_fast_path,
+  KmemCache, MAX_SHEAF_CAPACITY, NO_FREEPTR, SLAB_DOWN, SLAB_PARTIAL, cache_random, for_each_cache, free_cache_random_seq,
+  init_cache_random_seq, kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order,
   slab_data, type CachePtr, type SlabInfo, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import {
@@ -38,14 +38,16 @@ import {
   calculate_order, calculate_sizes, cpu_partial_slabs, order_objects,
 } from "./slab_layout.ts"; // prettier-ignore
 import {
-  flush_this_cpu, has_cpu_partial, partial_next, partial_slabs, slub_alloc, slub_alloc_bulk, slub_free, slub_free_bulk,
+  flush_this_cpu, has_cpu_partial, partial_next, partial_slabs, set_fast_path, slub_alloc, slub_alloc_bulk, slub_free,
+  slub_free_bulk,
 } from "./slub.ts"; // prettier-ignore
 import {
   KmemCacheCpu, KmemCacheNode, add_partial_locked, discard_slab, for_each_slab, get_freepointer, inc_slabs_node,
   new_slab, on_node_partial, remove_partial_locked, slab_address, slab_freelist, slab_frozen, slab_inuse, slab_order,
   slab_take, slab_thaw, slab_push, type CpuPtr, type NodePtr,
 } from "./slub_slab.ts"; // prettier-ignore
-import { MAX_PAGE_ORDER, PgData, NODE_DATA, for_each_online_node } from "./zone.ts";
+import { create_boot_cache, descriptor_bytes, make_permanent } from "./slab_init.ts";
+import { MAX_PAGE_ORDER, PgData, NODE_DATA, for_each_online_node, node_state } from "./zone.ts";
 
 /** Nodes that have memory, and so a part of every cache. */
 export function* nodes_with_memory(): Generator<NodeId> {
@@ -82,8 +84,27 @@ function create(cache: CachePtr): number {
   return made;
 }
 
+/**
+ * Makes "kmem_cache_node", whose own first nodes are carved out by hand, then "kmem_cache"; copies both into real
+ * descriptors and hands their slabs over.
+ */
+function bootstrap([node_cache, cache_cache]: readonly [CachePtr, CachePtr]): void {
+  slab_data.kmem_cache_node = node_cache;
+  create_boot_cache(node_cache, "kmem_cache_node", KmemCacheNode.sizeof);
+  slab_data.state = SLAB_PARTIAL;
+  slab_data.kmem_cache = cache_cache;
+  create_boot_cache(cache_cache, "kmem_cache", descriptor_bytes());
+  slab_data.kmem_cache = make_permanent(cache_cache);
+  slab_data.kmem_cache_node = make_permanent(node_cache);
+}
+
 /** `kmalloc_sheaf=N`: kmalloc's own caches get sheaves of N objects, now that kmalloc works. */
 function late_init(): void {
+  const { min_order, max_order, min_objects } = slab_data;
+  pr_notice(
+    `SLUB: HWalign=64, Order=${min_order}-${max_order}, MinObjects=${min_objects}, ` +
+      `CPUs=${nr_cpu_ids()}, Nodes=${node_state.nr_node_ids}`,
+  );
   const capacity = cmdline_number(0, "kmalloc_sheaf");
   if (capacity < 0 || capacity > MAX_SHEAF_CAPACITY) return;
   for (const cache of for_each_cache())
@@ -404,5 +425,7 @@ export const slub: SlabOps = {
   free_bulk: slub_free_bulk,
   free_rcu: free_rcu_sheaf,
   flush_rcu,
+  set_fast_path,
+  bootstrap,
   late_init,
 };

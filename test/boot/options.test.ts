@@ -46,7 +46,7 @@ describe("options", () => {
       [["--machine", "nothere"], "--machine", "nothere", "textbook"],
       [["--smp", "threads"], "--smp", "threads", "not there yet", "lockstep"],
       [["--smp", "magic"], "--smp", "magic", "lockstep"],
-      [["--slab", "slob"], "--slab", "slob", "not there yet", "slub"],
+      [["--slab", "slqb"], "--slab", "slqb", "slub"],
       [["--seed", "-1"], "--seed", "-1", "4294967295"],
       [["--seed", "1e3"], "--seed", "1e3", "4294967295"],
       [["--use", "buddy=x.ts"], "--use", "buddy=x.ts", "not there yet"],
