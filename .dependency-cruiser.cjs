@@ -30,12 +30,21 @@ module.exports = {
     package_only_in("eventemitter3", "hal"),
     package_only_in("commander", "boot"),
     package_only_in("tsx", "boot"),
+    package_only_in("acorn", "boot/instrument"),
+    package_only_in("acorn-walk", "boot/instrument"),
+    package_only_in("magic-string", "boot/instrument"),
+    package_only_in("@jridgewell/remapping", "boot/instrument"),
     {
       name: "no-other-packages",
-      comment: "The product uses eventemitter3, commander and tsx, nothing else.",
+      comment:
+        "The product uses eventemitter3, commander, tsx, and what boot/instrument rewrites code with, nothing else.",
       severity: "error",
       from: { path: "^(hal|mm|kernel|boot)/" },
-      to: { path: "^node_modules/", pathNot: "^node_modules/(eventemitter3|commander|tsx|@types/node)/" },
+      to: {
+        path: "^node_modules/",
+        pathNot:
+          "^node_modules/(eventemitter3|commander|tsx|acorn|acorn-walk|magic-string|@jridgewell/remapping|@types/node)/",
+      },
     },
     {
       name: "node-only-in-host",
@@ -63,7 +72,7 @@ module.exports = {
       comment: "What two tests share lies in test/lib/ or in a file without .test or .long in its name.",
       severity: "error",
       from: {},
-      to: { path: "\\.(test|long)\\.ts$" },
+      to: { path: "\\.(test|long|timing)\\.ts$" },
     },
     { name: "resolvable", severity: "error", from: {}, to: { couldNotResolve: true } },
   ],

@@ -13,9 +13,10 @@
  * The realm is handed RAM as `memory` of its options (hal/host.ts) before it loads this file. It loads the same files as
  * the realm that booted; a program or module that lies elsewhere is loaded first.
  */
-import { cpu_switch, nr_cpu_ids } from "../hal/cpu.ts";
+import { cpu_regs, cpu_switch, nr_cpu_ids } from "../hal/cpu.ts";
 import { image_foreign_names, image_is_attached } from "../hal/image.ts";
 import { machine_end, type MachineSpec } from "../hal/machine.ts";
+import { timing_power_on } from "../hal/timing.ts";
 import { forget_programs } from "../kernel/program.ts";
 import { mem_map_state } from "../mm/page.ts";
 import { choose_page_allocator } from "../mm/page_allocator.ts";
@@ -35,6 +36,7 @@ export function attach(spec: MachineSpec): void {
     );
   if (nr_cpu_ids() !== spec.cpus || mem_map_state.max_pfn * 4096 > machine_end(spec))
     throw new Error(`attach: the kernel in RAM was not booted on a machine like "${spec.name}"`);
+  timing_power_on(spec, machine_end(spec), cpu_regs);
   cpu_switch(0);
   set_slab_ops(chosen_slab());
   choose_page_allocator();

@@ -3,17 +3,18 @@
  *
  *     proc/… sys/…    what /proc and /sys say, from the same producers as `cat`; links are links
  *     ram.img         physical RAM from address 0, sparse
+ *     mmu.json        the page table, what it maps, and what a walk must find            (boot/export/mmu.ts)
  *     symbols.json    name -> virtual address, and its words: statics, per-CPU variables (NAME.cpuN), functions
+ *     vmcore vmlinux  RAM by virtual address and the same symbols, for readelf and gdb      (boot/export/elf.ts)
  *
  * Context: between two kernel entries. The producers write into host memory and take nothing from the kernel, so all
  * files agree to the page and to the object, and exporting changes nothing.
  *
  * On Windows `:` in a name is `%3A`, and a link is a text file that holds its target.
- * Not there yet, as they need page tables: mmu.json, vmcore.
  */
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readdirSync, rmSync, symlinkSync, writeFileSync, writeSync } from "node:fs"; // prettier-ignore
 import { dirname, join } from "node:path";
-import { PAGE_SIZE, hex, px, type Ptr } from "../hal/addr.ts";
+import { PAGE_SIZE, hex, virt_px, type Ptr, type Virt } from "../hal/addr.ts";
 import { nr_cpu_ids } from "../hal/cpu.ts";
 import { image_symbols, per_cpu_ptr } from "../hal/image.ts";
 import { ram32, ram_read_bytes } from "../hal/ram.ts";
@@ -21,13 +22,15 @@ import { bytes_of } from "../kernel/fs/bytes.ts";
 import { S_IFLNK, S_IFMT } from "../kernel/fs/fs.ts";
 import { proc_walk } from "../kernel/fs/procfs.ts";
 import { sysfs_walk } from "../kernel/fs/sysfs.ts";
-import { text_px } from "../kernel/lib/ksym.ts";
 import { e820_end_of_ram_pfn } from "../mm/e820.ts";
+import { image_to_virt, ptr_to_virt } from "../mm/kernel_map.ts";
+import { vmcore_head, vmlinux, type ElfSymbol } from "./export/elf.ts";
+import { export_cr3, mappings_of, mmu_json } from "./export/mmu.ts";
 
 const PAGE_WORDS = PAGE_SIZE / 4;
 /** Pages that are written at once. */
 const RUN_PAGES = 256;
-const NAMES = ["proc", "sys", "ram.img", "symbols.json"];
+const NAMES = ["proc", "sys", "ram.img", "mmu.json", "symbols.json", "vmcore", "vmlinux"];
 
 /** A file of the export, or a link. */
 export interface ExportFile {
@@ -69,15 +72,20 @@ export function export_obstacle(folder: string): string | undefined {
   return foreign === undefined ? undefined : `it holds ${foreign}, which is no part of an export`;
 }
 
-/** Writes the export, in place of an earlier one. Throws what the host's file system does. */
-export function export_to(folder: string): ExportFigures {
+/** Writes the export, in place of an earlier one; `probes`: the addresses to look up. Throws what the host's file system does. */
+export function export_to(folder: string, probes?: readonly Virt[]): ExportFigures {
   for (const name of NAMES) rmSync(join(folder, name), { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const texts = export_texts();
   for (const [path, file] of texts) write_file(join(folder, host_path(path)), file);
-  writeFileSync(join(folder, "symbols.json"), symbols_json());
+  const symbols = [...kernel_symbols()];
+  writeFileSync(join(folder, "symbols.json"), symbols_json(symbols));
+  writeFileSync(join(folder, "vmlinux"), vmlinux(symbols));
+  writeFileSync(join(folder, "mmu.json"), mmu_json(probes));
+  const ram_bytes = e820_end_of_ram_pfn() * PAGE_SIZE;
+  write_ram(join(folder, "vmcore"), vmcore_head(mappings_of(export_cr3()), ram_bytes));
   const links = [...texts.values()].filter(({ is_link }) => is_link).length;
-  return { files: texts.size - links, links, ...write_ram(join(folder, "ram.img")) };
+  return { files: texts.size - links, links, ram_bytes, ram_bytes_written: write_ram(join(folder, "ram.img")) };
 }
 
 const is_windows = process.platform === "win32";
@@ -93,25 +101,26 @@ function write_file(path: string, { text, is_link }: ExportFile): void {
   else writeFileSync(path, is_link ? host_path(text) : bytes_of(text));
 }
 
-/** Writes RAM, leaving holes where pages are zero. */
-function write_ram(path: string): { ram_bytes: number; ram_bytes_written: number } {
+/** Writes RAM behind `head`, leaving holes where pages are zero. Returns the bytes that are no hole. */
+function write_ram(path: string, head: Uint8Array = new Uint8Array()): number {
   const pages = e820_end_of_ram_pfn();
   const file = openSync(path, "w");
   let written = 0;
   try {
-    ftruncateSync(file, pages * PAGE_SIZE);
+    writeSync(file, head);
+    ftruncateSync(file, head.length + pages * PAGE_SIZE);
     for (let first = 0; first < pages; first++) {
       let end = first;
       while (end < pages && end - first < RUN_PAGES && !page_is_zero(end)) end++;
       if (end === first) continue;
-      writeSync(file, ram_read_bytes(first * PAGE_SIZE, (end - first) * PAGE_SIZE), 0, undefined, first * PAGE_SIZE);
+      writeSync(file, ram_read_bytes(first * PAGE_SIZE, (end - first) * PAGE_SIZE), 0, undefined, head.length + first * PAGE_SIZE); // prettier-ignore
       written += end - first;
       first = end - 1;
     }
   } finally {
     closeSync(file);
   }
-  return { ram_bytes: pages * PAGE_SIZE, ram_bytes_written: written * PAGE_SIZE };
+  return written * PAGE_SIZE;
 }
 
 function page_is_zero(pfn: number): boolean {
@@ -128,17 +137,27 @@ function words_of(address: Ptr, size: number): string[] {
   return words;
 }
 
-/** A line a symbol. */
-function symbols_json(): string {
-  const lines: string[] = [];
-  const add = (name: string, va: string, address: Ptr, size: number): void =>
-    void lines.push(`${JSON.stringify(name)}: ${JSON.stringify({ va: `0x${va}`, u64: words_of(address, size) })}`);
-  for (const { name, address, size } of image_symbols("text")) add(name, text_px(address), address, size);
-  for (const { name, address, size } of image_symbols("data")) add(name, px(address), address, size);
+/** A symbol, and where it lies in RAM. */
+interface PlacedSymbol extends ElfSymbol {
+  readonly address: Ptr;
+}
+
+/** Functions, variables, and each CPU's copy of the per-CPU ones. */
+function* kernel_symbols(): Generator<PlacedSymbol> {
+  for (const { name, address, size } of image_symbols("text"))
+    yield { name, va: image_to_virt(address), address, size, kind: "text" };
+  for (const { name, address, size } of image_symbols("data"))
+    yield { name, va: ptr_to_virt(address), address, size, kind: "data" };
   for (const { name, address, size } of image_symbols("percpu"))
     for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
       const copy = per_cpu_ptr(address, cpu);
-      add(`${name}.cpu${cpu}`, px(copy), copy, size);
+      yield { name: `${name}.cpu${cpu}`, va: ptr_to_virt(copy), address: copy, size, kind: "percpu" };
     }
-  return `{\n${lines.join(",\n")}\n}\n`;
+}
+
+/** A line a symbol. */
+function symbols_json(symbols: readonly PlacedSymbol[]): string {
+  const line = ({ name, va, address, size }: PlacedSymbol): string =>
+    `${JSON.stringify(name)}: ${JSON.stringify({ va: `0x${virt_px(va)}`, u64: words_of(address, size) })}`;
+  return `{\n${symbols.map(line).join(",\n")}\n}\n`;
 }

@@ -2,23 +2,21 @@
  * What the sweeps of failing allocations share (boot/commands/faultsweep.ts, boot/faultsweep_boot.ts): where a failure
  * struck, and what the kernel's log says of it.
  */
-import type { Ptr } from "../hal/addr.ts";
-import { nr_cpu_ids } from "../hal/cpu.ts";
+import { NULL } from "../hal/addr.ts";
 import { events } from "../hal/events.ts";
-import { per_cpu_ptr } from "../hal/image.ts";
-import { kernel_frames } from "../kernel/entry.ts";
+import { kernel_frames } from "../kernel/lib/dump_stack.ts";
 import { printk_records } from "../kernel/lib/printk.ts";
 import { MAX_NR_ZONES } from "../mm/gfp.ts";
-import { KmemCache, for_each_cache, type CachePtr } from "../mm/slab_common.ts";
-import { ALLOC_CPU_SHEAF, ALLOC_FASTPATH, ALLOC_SLOWPATH, KmemCacheCpu, SHEAF_REFILL } from "../mm/slub_slab.ts";
+import { for_each_cache, slab_ops, type CachePtr } from "../mm/slab_common.ts";
 import { PGALLOC, all_vm_events } from "../mm/vmstat.ts";
+import { slab_view } from "./figures/views.ts";
 import { get_fail_nth, set_fail_nth } from "../mm/fault_inject.ts";
 
 /** Frames above the sweep itself: they are in every stack. */
 const OUTER = /\[boot\/(session|jobs|faults|faultsweep_\w+|commands\/faultsweep)\.[tj]s:/;
 /** Frames of the allocators' own doors: they are in every stack too. */
 const DOORS =
-  /\[(hal\/|mm\/(fault_inject|slub|slub_slab|sheaf|page_alloc|zonelist|page_fast|page_bulk)\.)|^(kmem_cache_z?alloc|k[mz]alloc)\w* \[mm\//;
+  /\[(hal\/|mm\/(fault_inject|slub|slub_slab|slab|slab_node|slab_page|sheaf|page_alloc|zonelist|page_fast|page_bulk)\.)|^(kmem_cache_z?alloc|k[mz]alloc)\w* \[mm\//;
 const FOLDERS = /^(hal|mm|kernel|boot|test|examples|labs)\//;
 const DEEP = 60;
 
@@ -77,18 +75,9 @@ export interface Counts {
   readonly pages: number;
 }
 
-/** Objects handed out: by slabs, and by sheaves, which took theirs from slabs before. */
-const served_by = (part: Ptr<"kmem_cache_cpu">): number =>
-  KmemCacheCpu.stat.get(part, ALLOC_FASTPATH) + KmemCacheCpu.stat.get(part, ALLOC_SLOWPATH) +
-  KmemCacheCpu.stat.get(part, ALLOC_CPU_SHEAF) - KmemCacheCpu.stat.get(part, SHEAF_REFILL); // prettier-ignore
-
 export function allocation_counts(): Counts {
-  const objects = new Map<CachePtr, number>();
-  for (const cache of for_each_cache()) {
-    let served = 0;
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) served += served_by(per_cpu_ptr(KmemCache.cpu_slab.get(cache), cpu));
-    objects.set(cache, served);
-  }
+  const objects = new Map([...for_each_cache()].map((cache) => [cache, slab_view().served(cache)]));
+  if (slab_ops().kmalloc) objects.set(NULL, slab_view().served(NULL)); // kmalloc without caches
   const pages = all_vm_events().slice(PGALLOC, PGALLOC + MAX_NR_ZONES);
   return { objects, pages: sum(pages) };
 }

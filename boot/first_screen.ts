@@ -8,7 +8,8 @@ import { machine_mib, type MachineSpec } from "../hal/machine.ts";
 import { printk_records } from "../kernel/lib/printk.ts";
 import { start_up_report } from "../kernel/init.ts";
 import { nr_free_pages } from "../mm/page_alloc.ts";
-import { KmemCache, find_cache, for_each_cache, get_slabinfo, oo_order } from "../mm/slab_common.ts";
+import { KmemCache, find_cache, for_each_cache, get_slabinfo, oo_order, slab_ops } from "../mm/slab_common.ts";
+import { NR_SLAB_UNRECLAIMABLE, global_node_page_state } from "../mm/vmstat.ts";
 import type { Options } from "./options.ts";
 import { VERSION } from "../kernel/version.ts";
 
@@ -36,10 +37,12 @@ const plural = (count: number, what: string): string => `${count} ${what}${count
 function cache_cell(name: string): string {
   const cache = find_cache(name);
   const { live_objs, num_objs, num_slabs } = cache ? get_slabinfo(cache) : { live_objs: 0, num_objs: 0, num_slabs: 0 };
+  if (slab_ops().no_slabinfo) return `${name.padEnd(11)}${String(live_objs).padStart(5)} live`.padEnd(38);
   return `${name.padEnd(11)}${String(live_objs).padStart(5)} live of ${String(num_objs).padStart(4)} ${plural(num_slabs, "slab").padStart(8)}`;
 }
 
 function slab_kib(): number {
+  if (slab_ops().no_slabinfo) return 4 * global_node_page_state(NR_SLAB_UNRECLAIMABLE);
   let kib = 0;
   for (const cache of for_each_cache()) kib += get_slabinfo(cache).num_slabs * (4 << oo_order(KmemCache.oo.get(cache)));
   return kib;
@@ -54,10 +57,21 @@ init started ${plural(programs, "program")}: ${forks} tasks forked, ${files_made
   ${cache_cell("task_struct")}
   in slabs ${slab_kib()} KiB, in the buddy allocator ${free_mib} MiB free
 
-  tour               where 300 bytes come from, in nine steps (five minutes)
-  slab task_struct   a cache as every SLUB text draws it, live
+${first_steps()}
   map                all of memory on one screen          help    the rest
 `;
+}
+
+/** Two things to type; the tour tells of SLUB. */
+function first_steps(): string {
+  if (slab_ops().name === "slub")
+    return `  tour               where 300 bytes come from, in nine steps (five minutes)
+  slab task_struct   a cache as every SLUB text draws it, live`;
+  const all = slab_ops().no_slabinfo
+    ? "  slab small         pages and blocks of up to 255 bytes, as they lie in RAM"
+    : "  slabtop            all caches, the busiest first";
+  return `${all}
+  slab task_struct   what ${slab_ops().name.toUpperCase()} has of a cache, live`;
 }
 
 export interface FirstScreen {

@@ -4,6 +4,7 @@
 import { TICK_NSEC, clock_advance, jiffies, local_clock } from "../hal/clock.ts";
 import { schedule_until } from "../kernel/lockstep.ts";
 import { account_ticks, nr_running } from "../kernel/sched.ts";
+import { run_slab_reap } from "../kernel/slab_reap.ts";
 import { next_timer_expiry } from "../kernel/timer.ts";
 
 /** Runs kernel entries until `nsec` nanoseconds have passed; a machine with nothing to do just lets them pass. */
@@ -14,4 +15,5 @@ export function schedule_for(nsec: number): void {
   const before = jiffies();
   clock_advance(Math.max(end - local_clock(), 0));
   account_ticks(jiffies() - before);
+  if (jiffies() !== before) run_slab_reap();
 }

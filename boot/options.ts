@@ -24,7 +24,7 @@ export interface Options {
 }
 
 /** What `--slab` may name. */
-export const SLAB_ALLOCATORS = ["slub"] as const;
+export const SLAB_ALLOCATORS = ["slub", "slab", "slob"] as const;
 
 /** Wrong usage: one line that names the option, what was given, and what is allowed. Exit status 2. */
 export class UsageError extends Error {
@@ -60,6 +60,10 @@ function program(): Command {
     .option("--machine <name|file>", "a preset (textbook, laptop, server, embedded), or a machine as JSON")
     .option("--smp <how>", "lockstep: all CPUs in one thread, deterministic", "lockstep")
     .option("--slab <which>", `the slab allocator that is booted: ${SLAB_ALLOCATORS.join(", ")}`, "slub")
+    .option(
+      "--timing",
+      "count cycles: caches, TLBs, NUMA and lock transfers (perf stat); the same as --append timing=on",
+    )
     .option("--seed <n>", "the seed of everything random, 0 to 4294967295", "1")
     .addOption(new Option("--append <str>", "kernel command line").argParser(joined).default("", "empty"))
     .option("--exec <cmds>", "run console commands joined by ; then power off")
@@ -98,7 +102,9 @@ export function parse_options(argv: readonly string[]): Options | undefined {
       throw new UsageError(`${argv.join(" ")}: kheap takes options only; a command goes behind --exec`);
     throw new UsageError(commander_line(error));
   }
-  const given = command.opts<Record<string, string> & { json?: boolean; quiet?: boolean; verbose?: boolean }>();
+  const given = command.opts<
+    Record<string, string> & Partial<Record<"json" | "quiet" | "verbose" | "timing", boolean>>
+  >();
   check_choice("smp", given.smp!, ["lockstep"], ["threads"]);
   check_choice("slab", given.slab!, SLAB_ALLOCATORS);
   if (given.use !== undefined) throw new UsageError(`--use ${given.use}: is not there yet; leave it out`);
@@ -107,6 +113,7 @@ export function parse_options(argv: readonly string[]): Options | undefined {
   if (given.exec !== undefined && given.script !== undefined)
     throw new UsageError(`--exec and --script: give one of them`);
   const { json = false, quiet = false, verbose = false } = given;
-  const append = given.slab === "slub" ? given.append! : joined(given.append!, `slab=${given.slab}`);
+  const chosen = [given.slab === "slub" ? "" : `slab=${given.slab}`, given.timing ? "timing=on" : ""];
+  const append = [given.append, ...chosen].filter(Boolean).join(" ");
   return { ...given, append, seed, json, quiet, verbose } as unknown as Options;
 }

@@ -6,12 +6,13 @@
  * A turn is 10 ms of the machine's own time and a fixed number of steps of each background job, whatever the host's
  * clock says; while the console waits for a line the machine stands still. So the same lines give the same run.
  */
-import type { CpuId } from "../hal/addr.ts";
+import { NULL, type CpuId } from "../hal/addr.ts";
 import { NSEC_PER_SEC, local_clock } from "../hal/clock.ts";
 import { cpu_switch, nr_cpu_ids, smp_processor_id } from "../hal/cpu.ts";
 import { kernel_entry } from "../kernel/entry.ts";
 import { KernelPanic } from "../kernel/lib/bug.ts";
 import { schedule_entries } from "../kernel/lockstep.ts";
+import { exchange_mempolicy, type TaskMempolicyPtr } from "../mm/mempolicy.ts";
 import { schedule_for } from "./machine_time.ts";
 import {
   CommandError, command_names, find_command, nearest, type Command, type Context, type Control, type Result,
@@ -22,12 +23,19 @@ import "./commands/figures.ts";
 import "./commands/memory.ts";
 import "./commands/heap.ts";
 import "./commands/replay.ts";
+import "./commands/compare.ts";
 import "./commands/faultsweep.ts";
 import "./commands/tasks.ts";
+import "./commands/programs.ts";
 import "./commands/system.ts";
 import "./commands/export.ts";
+import "./commands/lkdtm.ts";
+import "./commands/pt.ts";
+import "./commands/vmalloc.ts";
 import "./commands/slabinfo.ts";
 import "./commands/tools.ts";
+import "./commands/numactl.ts";
+import "./commands/perf.ts";
 import { create_held, describe_held, release_held } from "./held.ts";
 import { create_jobs, type JobHandle } from "./jobs.ts";
 import { parse_line, type Parsed } from "./parse_line.ts";
@@ -79,6 +87,8 @@ export interface Session {
 /** What one command has while it runs. */
 interface Run {
   readonly cpu: CpuId;
+  /** What entries of the command run under: see exchange_mempolicy. NULL: nothing. */
+  readonly mempolicy: TaskMempolicyPtr;
   readonly json: boolean;
   readonly job: JobHandle | undefined;
   readonly started: number;
@@ -94,7 +104,7 @@ export function create_session(host: Host): Session {
   let last_breath = 0;
   let panic: KernelPanic | undefined;
 
-  function entry<T>(cpu: CpuId, fn: () => T): T {
+  function entry<T>(cpu: CpuId, fn: () => T, mempolicy: TaskMempolicyPtr = NULL): T {
     if (state.in_entry) return fn();
     const before = smp_processor_id();
     let outcome: { value: T } | { refused: CommandError } | undefined;
@@ -102,11 +112,14 @@ export function create_session(host: Host): Session {
     cpu_switch(cpu);
     try {
       kernel_entry("host", () => {
+        if (mempolicy !== NULL) exchange_mempolicy(mempolicy);
         try {
           outcome = { value: fn() };
         } catch (error) {
           if (!(error instanceof CommandError)) throw error;
           outcome = { refused: error };
+        } finally {
+          if (mempolicy !== NULL) exchange_mempolicy(mempolicy);
         }
       });
     } finally {
@@ -215,9 +228,9 @@ export function create_session(host: Host): Session {
           throw new CommandError(`${line}: one command is allowed here`);
         const cpu = options.cpu ?? run.cpu;
         if (cpu >= nr_cpu_ids()) throw new CommandError(`no CPU ${cpu}; there are 0 to ${nr_cpu_ids() - 1}`);
-        return execute(parsed[0]!, { ...run, cpu });
+        return execute(parsed[0]!, { ...run, cpu, mempolicy: options.mempolicy ?? run.mempolicy });
       },
-      entry: (fn) => entry(run.cpu, fn),
+      entry: (fn) => entry(run.cpu, fn, run.mempolicy),
       pause: () => pause(run),
       progress(text) {
         const now = Date.now();
@@ -248,7 +261,7 @@ export function create_session(host: Host): Session {
     const plain = command.raw ? words : words.filter((word) => word !== "--json");
     const { args, watch } = command.raw ? { args: plain, watch: undefined } : take_watch(plain);
     if (watch && !command.reads) throw new CommandError(`${command.name}: --watch is for commands that only read`);
-    const read = async (): Promise<Result> => entry(run.cpu, () => command.run(context(run), args));
+    const read = async (): Promise<Result> => entry(run.cpu, () => command.run(context(run), args), run.mempolicy);
     try {
       if (!watch) return await read();
       if (!run.job) set_watching(true);
@@ -281,7 +294,7 @@ export function create_session(host: Host): Session {
   async function run_command(parsed: Parsed, job?: JobHandle): Promise<void> {
     const asked = parsed.words.slice(1).includes("--json") && !find_command(parsed.words[0]!)?.raw;
     const json = host.json || asked;
-    const run: Run = { cpu: 0, json, job, started: Date.now() };
+    const run: Run = { cpu: 0, mempolicy: NULL, json, job, started: Date.now() };
     try {
       const result = await execute(parsed, run);
       if (result === NOTHING) return;

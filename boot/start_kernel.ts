@@ -9,36 +9,42 @@
  * `boot` replaces whatever machine this realm had before. `power_off` ends everything and counts what is left over.
  */
 import { clock_advance } from "../hal/clock.ts";
-import { cpu_state, cpu_switch, nr_cpu_ids } from "../hal/cpu.ts";
+import { cpu_regs, cpu_state, cpu_switch, nr_cpu_ids, on_cpu } from "../hal/cpu.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { firmware_power_on } from "../hal/firmware.ts";
 import { image_load, per_cpu_ptr, static_data } from "../hal/image.ts";
 import { machine_end, type MachineSpec } from "../hal/machine.ts";
 import { ram_clear, ram_fill_garbage } from "../hal/ram.ts";
+import { timing_on, timing_power_on } from "../hal/timing.ts";
 import { panic } from "../kernel/lib/bug.ts";
-import { cmdline_number, saved_command_line, setup_command_line } from "../kernel/lib/cmdline.ts";
+import { cmdline_number, cmdline_param, saved_command_line, setup_command_line } from "../kernel/lib/cmdline.ts";
 import { locks_held } from "../kernel/lib/spinlock.ts";
-import { KERN_NOTICE, pr_info, pr_notice, set_console_loglevel } from "../kernel/lib/printk.ts";
+import { KERN_NOTICE, pr_info, pr_notice, pr_warn, set_console_loglevel } from "../kernel/lib/printk.ts";
 import { random_init } from "../kernel/lib/random.ts";
 import { rcu_barrier } from "../kernel/lib/rcu.ts";
 import { fork_init } from "../kernel/fork.ts";
 import { sched_init } from "../kernel/sched.ts";
 import { kernel_shutdown, rest_init } from "../kernel/init.ts";
 import { drop_caches } from "../kernel/fs/drop_caches.ts";
-import { fs_shutdown, mnt_init, proc_root_init, sysfs_init, vfs_caches_init } from "../kernel/fs/init.ts";
+import { disc_init, fs_shutdown, mnt_init, proc_root_init, sysfs_init, vfs_caches_init } from "../kernel/fs/init.ts";
 import { fault_inject_init } from "../mm/fault_inject.ts";
 import {
   build_all_zonelists, free_area_init, init_per_zone_wmark_min, mem_init, mem_init_print_info, setup_arch_memory,
 } from "../mm/mm_init.ts"; // prettier-ignore
+import { cpu_init_paging, init_mem_mapping, preallocate_vmalloc_pages } from "../mm/kernel_map.ts";
+import { numa_boot_policy, numa_default_policy, numa_policy_init } from "../mm/mempolicy.ts";
 import { nr_free_pages, page_alloc_init, page_alloc_init_late } from "../mm/page_alloc.ts";
 import { page_alloc_cpu_online, setup_zone_pagesets } from "../mm/pagesets.ts";
 import { drain_all_pages } from "../mm/pcp.ts";
 import { kvfree_rcu_barrier } from "../mm/kfree_rcu.ts";
 import { setup_per_cpu_areas } from "../mm/percpu.ts";
-import { KmemCache, for_each_cache, get_slabinfo, kmem_cache_shrink } from "../mm/slab_common.ts";
+import { KmemCache, for_each_cache, get_slabinfo, kmem_cache_shrink, slab_ops } from "../mm/slab_common.ts";
 import { kmem_cache_init } from "../mm/slab_init.ts";
 import { chosen_slab } from "./slab_allocators.ts";
 import { numa_cpu_nodes } from "../mm/numa.ts";
+import { vm_unmap_aliases } from "../mm/vmalloc.ts";
+import { vmalloc_init } from "../mm/vmap_area.ts";
+import { vmscan_init } from "../mm/vmscan.ts";
 import { for_each_online_node } from "../mm/zone.ts";
 import { VERSION } from "../kernel/version.ts";
 
@@ -104,6 +110,7 @@ let dirty_bytes = 0;
 function power_on({ machine, seed = 1, append = "", loglevel = KERN_NOTICE + 1, garbage }: BootOptions): void {
   ram_clear(dirty_bytes);
   dirty_bytes = machine_end(machine);
+  timing_power_on(machine, dirty_bytes, cpu_regs);
   if (garbage) ram_fill_garbage(dirty_bytes, garbage);
   firmware_power_on(machine);
   image_load(machine.cpus);
@@ -111,6 +118,8 @@ function power_on({ machine, seed = 1, append = "", loglevel = KERN_NOTICE + 1, 
   random_init(seed);
   setup_command_line(`${machine.append} ${append}`.trim());
   set_console_loglevel(cmdline_number(loglevel, "loglevel"));
+  if (cmdline_param("timing") === "on" && !timing_on)
+    pr_warn("timing=on: this realm was loaded without the instrument; give it on the command line, --append timing=on");
 }
 
 function step(run: () => void): void {
@@ -122,17 +131,21 @@ function start_mm(): void {
   pr_info(`kheap version ${VERSION}`);
   pr_info(`Command line: ${saved_command_line()}`);
   step(setup_arch_memory);
+  step(init_mem_mapping);
   step(free_area_init);
   step(build_all_zonelists);
   step(setup_per_cpu_areas);
   step(page_alloc_init);
   step(mem_init);
+  step(preallocate_vmalloc_pages);
   step(fault_inject_init);
   step(() => kmem_cache_init(chosen_slab()));
+  step(vmalloc_init);
   step(setup_zone_pagesets);
   step(init_per_zone_wmark_min);
   step(smp_init);
   step(mem_init_print_info);
+  vmscan_init();
   step(page_alloc_init_late);
 }
 
@@ -143,6 +156,7 @@ function smp_init(): void {
     const state = per_cpu_ptr(cpu_state.ptr, cpu);
     cpu_state.node.set(state, nodes[cpu]!);
     cpu_state.online.set(state, 1);
+    if (cpu > 0) on_cpu(cpu, cpu_init_paging);
     page_alloc_cpu_online(cpu);
     if (has_listener("cpu:online")) events.emit("cpu:online", { cpu, node: nodes[cpu]! });
   }
@@ -154,14 +168,18 @@ function smp_init(): void {
 
 function start_subsystems(): void {
   step(sched_init);
+  step(numa_policy_init);
   step(fork_init);
   step(vfs_caches_init);
 }
 
 function start_files(): void {
+  step(numa_boot_policy);
   step(mnt_init);
   step(proc_root_init);
   step(sysfs_init);
+  step(disc_init);
+  numa_default_policy();
 }
 
 /** Counts what is in use, after everything that is only kept in reserve has been given back. */
@@ -171,11 +189,12 @@ export function take_figures(): Figures {
     drop_caches(DROP_OBJECTS); // what the first round made droppable
   }
   kvfree_rcu_barrier();
+  vm_unmap_aliases();
   for (const cache of for_each_cache()) kmem_cache_shrink(cache);
   for (const cache of for_each_cache()) kmem_cache_shrink(cache); // sheaves that the first round freed are objects too
   rcu_barrier(); // slabs of SLAB_TYPESAFE_BY_RCU caches
   drain_all_pages();
-  const objects = new Map<string, number>();
+  const objects = new Map<string, number>([["kmalloc", slab_ops().kmalloc?.live_objects?.() ?? 0]]);
   for (const cache of for_each_cache()) {
     const name = KmemCache.name.get(cache);
     objects.set(name, (objects.get(name) ?? 0) + get_slabinfo(cache).live_objs);
@@ -215,6 +234,7 @@ export function power_off(): Leftover {
   if (pages === 0) panic("power_off of a machine without programs");
   kernel_shutdown();
   fs_shutdown();
+  slab_ops().shutdown?.();
   before_files.free_pages = 0;
   const after = take_figures();
   const details = baseline ? compare_figures(baseline, after).details : [];

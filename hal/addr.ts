@@ -7,6 +7,7 @@
  *     Ptr<"page">  0x00123400            what the kernel computes with
  *     %px          ffff888000123400      what is printed, and typed on the console
  *     Pfn          0x123                 Ptr >>> PAGE_SHIFT
+ *     Virt         -0x370000000000       ffffc90000000000: vmalloc and user addresses, for the MMU (hal/mmu.ts)
  *
  * `Phys` and `Pfn` of machines that are only computed with (not emulated) may lie above 2^31: they are plain
  * non-negative numbers and never meet a bit operator; use the helpers here.
@@ -23,10 +24,7 @@ export type Obj = Ptr;
 export type Phys = number & { readonly [tag]?: "phys" };
 /** A page frame number. */
 export type Pfn = number & { readonly [tag]?: "pfn" };
-/**
- * A canonical 48-bit virtual address as a signed number.
- * @public
- */
+/** A canonical 48-bit virtual address as a signed number: user addresses from 0 up, the kernel's below 0. */
 export type Virt = number & { readonly [tag]?: "virt" };
 export type CpuId = number & { readonly [tag]?: "cpu" };
 export type NodeId = number & { readonly [tag]?: "node" };
@@ -46,6 +44,38 @@ export function px(ptr: Ptr): string {
 export function parse_px(text: string): Ptr {
   const match = /^(?:0x)?ffff8880([0-7][0-9a-f]{7})$/i.exec(text);
   return match ? parseInt(match[1]!, 16) : NaN;
+}
+
+const TWO_32 = 0x100000000;
+/** Bits 63..47 of an address are equal: each half of the address space ends here. */
+const VIRT_END = 2 ** 47;
+
+/** The address whose low and high words these are; exact for any canonical one. */
+export function virt_of(lo: number, hi: number): Virt {
+  return (hi | 0) * TWO_32 + (lo >>> 0);
+}
+
+/** The high word; the low one is `va | 0`. */
+export function virt_hi(va: Virt): number {
+  return Math.floor(va / TWO_32) | 0;
+}
+
+/** False for whatever else a program may put for an address: beyond 47 bits, a fraction, NaN. */
+export function is_canonical(va: Virt): boolean {
+  return va >= -VIRT_END && va < VIRT_END && Number.isInteger(va);
+}
+
+/** A virtual address as `%px` shows it: 16 hex digits. */
+export function virt_px(va: Virt): string {
+  return hex(virt_hi(va) >>> 0, 8) + hex((va | 0) >>> 0, 8);
+}
+
+/** Reads hex digits, with or without 0x; NaN where the text is no canonical address. */
+export function parse_virt(text: string): Virt {
+  const digits = /^(?:0x)?([0-9a-f]{1,16})$/i.exec(text)?.[1]?.padStart(16, "0");
+  if (digits === undefined) return NaN;
+  const va = virt_of(parseInt(digits.slice(8), 16), parseInt(digits.slice(0, 8), 16));
+  return is_canonical(va) ? va : NaN;
 }
 
 /** A number as C's `%0Nlx` prints it; exact up to 2^53. */

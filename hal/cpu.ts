@@ -9,14 +9,17 @@
  * `ptr + r[CPU_OFFSET]`.
  */
 import { PERCPU_UNIT_SHIFT, image_nr_cpus, per_cpu_data } from "./image.ts";
+import { ram } from "./ram.ts";
 import type { CpuId, NodeId, Ptr } from "./addr.ts";
 
 /** Register numbers in `cpu_regs`. */
 export const CPU_ID = 0;
 export const CPU_OFFSET = 1;
 export const CPU_NODE = 2;
+/** Three: what loads, stores and fetches may touch (privilege.ts); copies of those in the CPU's area. */
+export const CPU_MASKS = 3;
 /** The registers; all of them follow from CPU_ID. In a buffer of their own, whose address is a constant to V8. */
-export const cpu_regs = new Int32Array(new ArrayBuffer(16));
+export const cpu_regs = new Int32Array(new ArrayBuffer(24));
 const r = cpu_regs;
 
 /** What the hardware keeps for each CPU. */
@@ -25,13 +28,35 @@ export const cpu_state = per_cpu_data("cpu_state", {
   online: "u32",
   interrupts_off: "u32", // depth; only this CPU writes it
   cycles: "u64", // entries run on this CPU; only this CPU writes it
+  // What the MMU obeys; only this CPU writes it, through privilege.ts, control_regs.ts and trap.ts.
+  cr0: "u32",
+  cr4: "u32",
+  efer: "u32",
+  cpl: "u32", // the ring: 0 kernel, 3 user
+  ac: "u32", // EFLAGS.AC
+  cr2: "u64", // address of the last page fault
+  cr3: "u64", // top page table and PCID
+  masks: "u32[3]", // follow from the others: privilege.ts
 });
+const STATE = cpu_state.ptr;
+const MASKS = cpu_state.masks.offset;
+const words = new Int32Array(ram.buffer);
+
+/** A word of this CPU's `cpu_state`, as the MMU reads it: a register is no memory, so no instrument sees the access. */
+export function cpu_register(offset: number): number {
+  return words[(STATE + r[CPU_OFFSET]! + offset) >> 2]!;
+}
+
+export function set_cpu_register(offset: number, value: number): void {
+  words[(STATE + r[CPU_OFFSET]! + offset) >> 2] = value;
+}
 
 /** Makes this realm CPU `cpu`. Context: between two kernel entries, or inside `on_cpu`. */
 export function cpu_switch(cpu: CpuId): void {
   r[CPU_ID] = cpu;
   r[CPU_OFFSET] = cpu << PERCPU_UNIT_SHIFT;
   r[CPU_NODE] = cpu_state.node.get(cpu_state.ptr + r[CPU_OFFSET]!);
+  for (let i = 0; i < 3; i++) r[CPU_MASKS + i] = cpu_register(MASKS + 4 * i);
 }
 
 export function smp_processor_id(): CpuId {

@@ -22,6 +22,8 @@ export interface KernelEvents {
   "slab:partial": (event: SlabEvent & { node: NodeId }) => void;
   /** A slab became a CPU's own, or went onto that CPU's partial list. */
   "slab:cpu": (event: SlabEvent & { cpu: CpuId; list: "page" | "partial" }) => void;
+  /** SLAB: the last object of a slab came back, and its node keeps it. */
+  "slab:free": (event: SlabEvent) => void;
   "slab:discard": (event: SlabEvent) => void;
   "task:fork": (event: { pid: number; parent: number; comm: string }) => void;
   "task:exit": (event: { pid: number; comm: string; code: number }) => void;
@@ -38,7 +40,7 @@ export interface SlabEvent {
   /** Address of the slab's first byte. */
   slab: Ptr;
   inuse: number;
-  /** The statistics counter that the move added to. */
+  /** The statistics counter that the move added to; SLAB, which has none, names the function. */
   counter: string;
 }
 

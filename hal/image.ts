@@ -4,7 +4,7 @@
  *     0x100000   text      64 KiB   16 bytes a function that the kernel keeps a pointer to
  *     0x110000   symbols   64 KiB   the name table: 64 bytes an entry
  *     0x120000   data     256 KiB   static_data: zero when the kernel starts
- *     0x160000   per-CPU   32 KiB a CPU: unit n is CPU n's copy of everything declared with per_cpu_data
+ *     0x160000   per-CPU   64 KiB a CPU: unit n is CPU n's copy of everything declared with per_cpu_data
  *
  * Addresses are given when a file loads, in load order, by the realm that boots. Any other realm (one that attaches to
  * RAM it was handed) finds each name in the table and takes the address that stands there; a name that is missing, or
@@ -26,7 +26,7 @@ const SYMBOL_BYTES = 0x10000;
 export const DATA_BASE = SYMBOL_BASE + SYMBOL_BYTES;
 export const DATA_BYTES = 0x40000;
 export const PERCPU_BASE = DATA_BASE + DATA_BYTES;
-export const PERCPU_UNIT_SHIFT = 15;
+export const PERCPU_UNIT_SHIFT = 16;
 export const PERCPU_UNIT_BYTES = 1 << PERCPU_UNIT_SHIFT;
 const MAGIC = 0x6b686561; // "kheap", cut
 

@@ -4,7 +4,7 @@
  *     memory    what the firmware says of each range of physical addresses (e820); what no entry names is a hole
  *     nodes     which ranges and which CPUs belong together; distances between nodes, 10 = local
  *     zones     below which address DMA and DMA32 memory ends; a part of the spec, so that a small machine has them all
- *     caches    sizes and latencies, for a timing model to charge
+ *     timing    caches, TLBs and latencies, for the timing model to charge (hal/machine_timing.ts)
  *     append    kernel parameters that come with the machine, before the user's own
  *
  * A spec is plain data, made from a preset, from options (`machine_from_options`) or from JSON (`read_machine`, in
@@ -12,6 +12,7 @@
  */
 import { PAGE_SIZE, align_down, align_up, hex } from "./addr.ts";
 import { IMAGE_BASE, image_end } from "./image.ts";
+import { ATOM, SKYLAKE_CLIENT, SKYLAKE_SERVER, check_timing, type TimingSpec } from "./machine_timing.ts";
 import { ram_limit } from "./ram.ts";
 
 export const KIB = 1024;
@@ -50,30 +51,6 @@ export interface NodeSpec {
   readonly ranges: readonly Range[];
   readonly cpus: readonly number[];
 }
-export interface CacheSpec {
-  readonly size: number;
-  readonly ways: number;
-  /** Load-to-use, in cycles. */
-  readonly latency: number;
-}
-export interface TlbSpec {
-  readonly entries: number;
-  readonly ways: number;
-  /** Cycles added to an access that finds its translation here. */
-  readonly penalty: number;
-}
-export interface TimingSpec {
-  readonly line_size: number;
-  readonly l1d: CacheSpec;
-  readonly l2: CacheSpec;
-  readonly l3: CacheSpec;
-  readonly dtlb: TlbSpec;
-  readonly stlb: TlbSpec;
-  /** Cycles of a page walk whose entries are all in L1. */
-  readonly walk: number;
-  /** Cycles of a load from memory of the CPU's own node; a remote one takes distance / 10 times as long. */
-  readonly memory: number;
-}
 export interface MachineSpec {
   readonly name: string;
   readonly memory: readonly MemoryEntry[];
@@ -89,22 +66,6 @@ export interface MachineSpec {
   readonly timing: TimingSpec;
   readonly append: string;
 }
-
-/**
- * Intel Skylake (client) at 4 GHz. Sizes and ways: Intel 64 and IA-32 Architectures Optimization Reference Manual,
- * section on the Skylake microarchitecture (cache parameters, TLB parameters). Latencies as measured and published on
- * 7-cpu.com/cpu/Skylake.html: L1 4 (simple address), L2 12, L3 42, RAM 42 cycles + 51 ns, STLB hit + 9.
- */
-export const SKYLAKE: TimingSpec = Object.freeze({
-  line_size: 64,
-  l1d: { size: 32 * KIB, ways: 8, latency: 4 },
-  l2: { size: 256 * KIB, ways: 4, latency: 12 },
-  l3: { size: 8 * MIB, ways: 16, latency: 42 },
-  dtlb: { entries: 64, ways: 4, penalty: 0 },
-  stlb: { entries: 1536, ways: 12, penalty: 9 },
-  walk: 26,
-  memory: 246,
-});
 
 /** A PC's map: low memory, the BIOS area, and RAM from 1 MiB up to `end` but for `holes`. */
 function pc_memory(end: number, holes: readonly Range[] = []): MemoryEntry[] {
@@ -153,7 +114,7 @@ const textbook: MachineSpec = Object.freeze({
   distance: default_distance(2),
   dma_limit: 16 * MIB,
   dma32_limit: 64 * MIB,
-  timing: SKYLAKE,
+  timing: SKYLAKE_CLIENT,
   append: "slab_freelist_random=off slab_freelist_hardened=off slab_full=on",
 });
 
@@ -180,6 +141,7 @@ const server: MachineSpec = Object.freeze({
   cpus: 8,
   distance: [[10, 12, 32, 32], [12, 10, 32, 32], [32, 32, 10, 12], [32, 32, 12, 10]], // prettier-ignore
   dma32_limit: 128 * MIB,
+  timing: SKYLAKE_SERVER,
   append: BIG_APPEND,
 });
 
@@ -193,6 +155,7 @@ const embedded: MachineSpec = Object.freeze({
   distance: default_distance(1),
   dma_limit: 4 * MIB,
   dma32_limit: 4 * MIB,
+  timing: ATOM,
 });
 
 export const PRESETS: Readonly<Record<string, MachineSpec>> = Object.freeze({ textbook, laptop, server, embedded });
@@ -343,7 +306,8 @@ export function check_machine(spec: MachineSpec): string | undefined {
     check_cpus(spec) ??
     distance_error(spec.distance, spec.nodes.length, "distance table") ??
     check_zones(spec) ??
-    check_room(spec)
+    check_room(spec) ??
+    check_timing(spec.timing)
   );
 }
 

@@ -18,8 +18,8 @@ import {
   type MemoryEntry,
   type NodeSpec,
   type Range,
-  type TimingSpec,
 } from "./machine.ts";
+import type { TimingSpec } from "./machine_timing.ts";
 
 const TYPES: Readonly<Record<string, number>> = Object.freeze({
   usable: 1, reserved: 2, "ACPI data": 3, "ACPI NVS": 4, unusable: 5,

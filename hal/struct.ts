@@ -16,7 +16,7 @@
  * to index itself takes `Page.next.offset`. Types are nominal: `Ptr<"page">` is not a `Ptr<"kmem_cache">`.
  */
 import { ram16, ram32, ram8, ram_read_string, ram_write_string } from "./ram.ts";
-import { align_up, type Ptr } from "./addr.ts";
+import { align_up, virt_of, type Ptr } from "./addr.ts";
 
 const m8 = ram8;
 const m16 = ram16;
@@ -39,7 +39,7 @@ export interface ScalarField<V extends number> extends FieldBase {
   get(ptr: Ptr): V;
   set(ptr: Ptr, value: V): void;
 }
-/** 64 bits: `get` is exact to 2^53; `lo` and `hi` are the words. */
+/** 64 bits: `get` is exact to 2^53, below 0 too where they are signed (addresses: Virt); `lo` and `hi` are the words. */
 export interface U64Field extends ScalarField<number> {
   lo(ptr: Ptr): number;
   hi(ptr: Ptr): number;
@@ -65,7 +65,7 @@ export interface EmbeddedField<T extends string> {
   at(ptr: Ptr): Ptr<T>;
 }
 
-type Scalar = "u8" | "u16" | "u32" | "s32" | "u64";
+type Scalar = "u8" | "u16" | "u32" | "s32" | "u64" | "s64";
 type AnyStruct = StructInfo<string>;
 export interface StructArray<T extends string = string> {
   readonly element: StructInfo<T>;
@@ -89,7 +89,7 @@ type FieldOf<S> = S extends `char[${number}]`
       ? ArrayField<number>
       : S extends `*${infer T}`
         ? ScalarField<Ptr<T>>
-        : S extends "u64"
+        : S extends "u64" | "s64"
           ? U64Field
           : S extends Scalar
             ? ScalarField<number>
@@ -154,7 +154,15 @@ export function struct_layouts(): ReadonlyMap<string, StructInfo<string>> {
   return layouts;
 }
 
-const SCALAR_SIZE: Readonly<Record<string, number>> = Object.freeze({ u8: 1, u16: 2, u32: 4, s32: 4, u64: 8, char: 1 });
+const SCALAR_SIZE: Readonly<Record<string, number>> = Object.freeze({
+  u8: 1,
+  u16: 2,
+  u32: 4,
+  s32: 4,
+  u64: 8,
+  s64: 8,
+  char: 1,
+});
 
 /** Type name, size and alignment of one element, and how many there are. */
 function measure(spec: Spec): { type: string; size: number; align: number; length: number } {
@@ -198,6 +206,7 @@ function scalar_field(type: string, offset: number): ScalarField<number> {
       set: (ptr, value) => void (m32[(ptr + offset) >> 2] = value),
     };
   if (type === "u64") return u64_field(offset);
+  if (type === "s64") return { ...u64_field(offset), get: (ptr) => virt_of(m32[(ptr + offset) >> 2]!, m32[(ptr + offset + 4) >> 2]!) }; // prettier-ignore
   if (type === "s32")
     return {
       offset,

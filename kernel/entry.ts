@@ -6,22 +6,25 @@
  * an oops: printed as Linux prints it, the current task is killed, the rest goes on. It is a panic where there is nothing
  * to kill or the damage may have spread: while booting, in an interrupt, in init, with `oops=panic`, or if the entry held
  * a lock. These are the only `try` and `catch` of the kernel.
- *
- * Stack lines come from the text of `error.stack`: those of hal, mm and kernel, from the project's root, without the
- * host's and those of this file.
  */
-import { NULL, px } from "../hal/addr.ts";
-import { smp_processor_id } from "../hal/cpu.ts";
+import { NULL, px, virt_px } from "../hal/addr.ts";
+import { read_cr2 } from "../hal/control_regs.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { image_symbol, static_data } from "../hal/image.ts";
+import { cpl, set_cpl } from "../hal/privilege.ts";
+import { set_reclaim_flags } from "../mm/reclaim_state.ts";
+import { Trap, X86_TRAP_PF } from "../hal/trap.ts";
 import { do_exit } from "./exit.ts";
+import { control_register_lines, trap_lines } from "./fault.ts";
 import { BUG_ON, KernelBug, KernelPanic, panic } from "./lib/bug.ts";
 import { cmdline_param } from "./lib/cmdline.ts";
+import { current_line, kernel_frames } from "./lib/dump_stack.ts";
 import { sprint_symbol } from "./lib/ksym.ts";
 import { pr_emerg } from "./lib/printk.ts";
 import { last_lock_taken, locks_held } from "./lib/spinlock.ts";
-import { SIGSEGV } from "./signal.ts";
-import { PF_IDLE, SYSTEM_BOOTING, TaskStruct, current_task, system_status, task_name } from "./task.ts";
+import { SIGKILL, SIGSEGV } from "./signal.ts";
+import { PF_IDLE, SYSTEM_BOOTING, TaskStruct, current_task, system_status } from "./task.ts";
+import { VERSION } from "./version.ts";
 
 /** What enters: a task's own entry, an interrupt, or the host (boot, a command) with no task of its own. */
 export type EntryKind = "task" | "irq" | "host";
@@ -41,12 +44,16 @@ export function kernel_entry<T>(kind: EntryKind, fn: () => T): T | undefined {
   }
 }
 
-/** Runs code of a program; what it throws is handed back. */
+/** Runs code of a program, at ring 3; what it throws is handed back. What the kernel throws in a trap of it is not. */
 export function user_mode<T>(fn: () => T): { value: T } | { thrown: unknown } {
+  set_cpl(3);
   try {
     return { value: fn() };
   } catch (thrown) {
+    if (cpl() === 0) throw thrown;
     return { thrown };
+  } finally {
+    set_cpl(0);
   }
 }
 
@@ -61,6 +68,7 @@ function survive(kind: EntryKind, error: unknown): undefined {
 }
 
 function oops(kind: EntryKind, error: unknown): void {
+  set_reclaim_flags(0); // if it was reclaiming, it does so no more
   print_oops(error);
   const task = current_task();
   const idle = task === NULL || (TaskStruct.flags.get(task) & PF_IDLE) !== 0;
@@ -68,7 +76,7 @@ function oops(kind: EntryKind, error: unknown): void {
   if (system_status.state === SYSTEM_BOOTING) panic("Fatal exception");
   if (locks_held() !== 0) panic("Fatal exception: a lock is held");
   if (cmdline_param("oops") === "panic") panic("Fatal exception: oops=panic");
-  if (!idle) do_exit(task, SIGSEGV);
+  if (!idle) do_exit(task, error instanceof Trap && error.vector === X86_TRAP_PF ? SIGKILL : SIGSEGV);
 }
 
 function print_oops(error: unknown): void {
@@ -77,13 +85,12 @@ function print_oops(error: unknown): void {
   const text = error instanceof Error ? error.message : String(error);
   const name = error instanceof Error ? error.name : "exception";
   oops_state.count = oops_state.count + 1;
+  if (error instanceof Trap) return print_trap(error);
   pr_emerg("------------[ cut here ]------------");
   if (error instanceof KernelBug) pr_emerg(`kernel BUG at ${/\[(.*)\]/.exec(at)?.[1] ?? at}: ${text}`);
   else pr_emerg(`BUG: unhandled ${name}: ${text}`);
   pr_emerg(`Oops: ${error instanceof KernelBug ? "invalid opcode: 0000" : "0000"} [#${oops_state.count}]`);
-  const task = current_task();
-  const pid = task === NULL ? 0 : TaskStruct.pid.get(task);
-  pr_emerg(`CPU: ${smp_processor_id()} UID: 0 PID: ${pid} Comm: ${task_name(task).replace(/\[\d+\]$/, "")}`);
+  pr_emerg(current_line());
   pr_emerg(`RIP: 0010:${at}`);
   pr_emerg("Call Trace:");
   for (const frame of frames) pr_emerg(` ${frame}`);
@@ -91,26 +98,22 @@ function print_oops(error: unknown): void {
   pr_emerg("---[ end trace 0000000000000000 ]---");
 }
 
+/** The oops of a memory access, as Linux prints it (kernel/fault.ts). */
+function print_trap(trap: Trap): void {
+  const frames = kernel_frames(trap, /^(mm|kernel|boot|examples|test)\//);
+  const rip = `RIP: 0010:${frames[0] ?? "an unknown place"}`;
+  for (const line of trap_lines(trap, oops_state.count)) pr_emerg(line);
+  const taint = oops_state.count > 1 ? "Tainted: G      D            " : "Not tainted"; // D: it has oopsed before
+  pr_emerg(`${current_line()} ${taint} ${VERSION} #1`);
+  pr_emerg("Hardware name: kheap emulated x86-64");
+  for (const line of [rip, ...control_register_lines()]) pr_emerg(line);
+  pr_emerg("Call Trace:\n <TASK>");
+  for (const frame of frames) pr_emerg(` ${frame}`);
+  pr_emerg(` </TASK>\nModules linked in:\nCR2: ${virt_px(read_cr2())}\n---[ end trace 0000000000000000 ]---`);
+  for (const line of [rip, ...control_register_lines()]) pr_emerg(line);
+}
+
 function lock_name(): string {
   const lock = last_lock_taken();
   return image_symbol(lock) ? sprint_symbol(lock) : px(lock);
-}
-
-/** `file:///` and the like taken off, so that a path can be compared. */
-const plain_path = (url: string): string => url.replace(/^file:\/\/(\/(?=[A-Za-z]:))?/, "").replaceAll("\\", "/");
-const ROOT = plain_path(new URL("..", import.meta.url).href);
-
-/** The kernel's frames of an exception, innermost first: `function [kernel/exit.ts:120]`; or those of other folders. */
-export function kernel_frames(error: unknown, folders = /^(hal|mm|kernel)\//): string[] {
-  const stack = error instanceof Error ? (error.stack ?? "") : "";
-  const frames: string[] = [];
-  for (const line of stack.split("\n")) {
-    const match = /^\s*at (?:(?:new |async )?(\S+) (?:\[as \S+\] )?\()?(.*?)(?:\?[^:]*)?:(\d+):\d+\)?$/.exec(line);
-    const path = plain_path(match?.[2] ?? "");
-    if (!match || !path.startsWith(ROOT)) continue;
-    const file = path.slice(ROOT.length);
-    if (folders.test(file) && !/^kernel\/(entry|lib\/bug)\.[tj]s$/.test(file))
-      frames.push(`${match[1]?.replace(/^.*\./, "") ?? "anonymous"} [${file}:${match[3]}]`);
-  }
-  return frames;
 }

@@ -1,7 +1,7 @@
 /**
  * How a task ends, and how its parent learns of it.
  *
- *     do_exit       files closed, journal freed, children given to init, parent woken    -> zombie
+ *     do_exit       memory given back, files closed, journal freed, children given to init, parent woken    -> zombie
  *     finish_task   after its last entry: the kernel stack
  *     do_wait       the parent asks: { pid, status }; then release_task frees the rest
  *
@@ -13,6 +13,7 @@
 import { NULL, hex } from "../hal/addr.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { static_data } from "../hal/image.ts";
+import { mmput } from "../mm/mmap.ts";
 import { journal_free } from "./journal.ts";
 import { BUG_ON, panic } from "./lib/bug.ts";
 import { ECHILD, EINVAL } from "./lib/errno.ts";
@@ -50,6 +51,14 @@ export function exit_files(task: TaskPtr): void {
   if (task_hooks.exit !== NULL) ksym_fn(task_hooks.exit)(task);
 }
 
+/** Ends a task's use of its address space. */
+export function exit_mm(task: TaskPtr): void {
+  const mm = TaskStruct.mm.get(task);
+  if (mm === NULL) return;
+  TaskStruct.mm.set(task, NULL);
+  mmput(mm);
+}
+
 /** The children of a task that ends become init's; zombies among them are init's to reap. */
 function forget_original_parent(task: TaskPtr): void {
   const init = find_task_by_pid(1);
@@ -81,6 +90,7 @@ export function do_exit(task: TaskPtr, code: number): void {
   TaskStruct.exit_code.set(task, code);
   timer_delete(TaskStruct.timer.at(task));
   finish_wait(task);
+  exit_mm(task);
   exit_files(task);
   journal_free(TaskStruct.journal.at(task));
   forget_original_parent(task);

@@ -3,6 +3,7 @@
  *
  *     pid 1   init       the program that `init=` names, /init by default; parent of orphans
  *     pid 2   kthreadd   parent of kernel threads
+ *     pid 3 … kswapd0 …  one for each node with memory
  *
  * Boot is over when init says so (the call boot_complete): the programs that it starts have done their work, and what
  * goes on, goes on by itself.
@@ -11,12 +12,14 @@ import { NULL } from "../hal/addr.ts";
 import { static_data } from "../hal/image.ts";
 import { kernel_entry } from "./entry.ts";
 import { do_exit, finish_task, release_task } from "./exit.ts";
+import { kswapd_init, kswapd_stop } from "./kswapd.ts";
 import { kthread_run, kthreadd } from "./kthread.ts";
 import { panic } from "./lib/bug.ts";
 import { cmdline_param } from "./lib/cmdline.ts";
 import { is_err } from "./lib/errno.ts";
 import { pr_notice, pr_warn } from "./lib/printk.ts";
 import { schedule_until } from "./lockstep.ts";
+import { oom_exit, oom_init } from "./oom.ts";
 import { find_task_by_pid } from "./pid.ts";
 import { forget_programs, spawn } from "./program.ts";
 import { SIGKILL } from "./signal.ts";
@@ -25,9 +28,11 @@ import {
   PF_KTHREAD, SYSTEM_HALT, SYSTEM_RUNNING, TaskStruct, current_task, for_each_process, idle_task, system_status,
   task_is_dead, tasklist, type TaskPtr,
 } from "./task.ts"; // prettier-ignore
+import "./mm_calls.ts";
 import "./process_calls.ts";
 import "./programs/daemons.ts";
 import "./programs/init.ts";
+import "./programs/memory.ts";
 import "./programs/workers.ts";
 
 /** Entries after which boot goes on without init. */
@@ -58,6 +63,8 @@ export function rest_init(): void {
     const init = spawn(idle_task(0), name, []);
     if (is_err(init)) panic(`Requested init ${name} failed (error ${init}).`);
     kthread_run(kthreadd, NULL, "kthreadd");
+    kswapd_init();
+    oom_init();
   });
   system_status.state = SYSTEM_RUNNING;
   pr_notice(`Run ${name} as init process`);
@@ -76,6 +83,8 @@ function end_task(task: TaskPtr): void {
 export function kernel_shutdown(): void {
   kernel_entry("host", () => {
     system_status.state = SYSTEM_HALT;
+    oom_exit();
+    kswapd_stop();
     const [init, threads] = [find_task_by_pid(1), find_task_by_pid(2)];
     for (const task of [...for_each_process()].reverse()) if (task !== init && task !== threads) end_task(task);
     for (const task of [init, threads]) if (task !== NULL) end_task(task);

@@ -5,6 +5,7 @@
  *
  *       0              argv     [ hash of the program's name | length | JSON of its arguments | padding to 4 ]
  *                      result 1 [ hash of the request        | length | JSON of the result    ]
+ *                      loads    [ hash of "loads"            | length | JSON of what the step loaded from memory ]
  *       last           result n
  *       bytes          the call in progress, in the same form, `pending` bytes of it; its result will overwrite it
  *

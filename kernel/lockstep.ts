@@ -18,6 +18,7 @@ import { finish_task } from "./exit.ts";
 import { ksym_fn } from "./lib/ksym.ts";
 import { rcu_do_batch, rcu_has_readers, rcu_pending } from "./lib/rcu.ts";
 import { RANDOM_SCHED, get_random_u32_below } from "./lib/random.ts";
+import { run_slab_reap } from "./slab_reap.ts";
 import { account_entry, account_ticks, cpu_nr_running, pick_next_task } from "./sched.ts";
 import { TaskStruct, idle_task, set_current_task, task_is_dead, type TaskPtr } from "./task.ts";
 import { call_timer_fn, next_timer_expiry, take_expired_timer, timer_cpu } from "./timer.ts";
@@ -82,6 +83,7 @@ function advance_clock(ns: number): void {
   account_ticks(now - before);
   if (Math.floor(now / HZ) !== Math.floor(before / HZ))
     for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) on_cpu(cpu, vmstat_update);
+  run_slab_reap();
   for (let timer = take_expired_timer(now); timer !== NULL; timer = take_expired_timer(now)) {
     const due = timer;
     on_cpu(timer_cpu(due), () => kernel_entry("irq", () => call_timer_fn(due)));

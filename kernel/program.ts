@@ -21,24 +21,34 @@
 import { NULL } from "../hal/addr.ts";
 import { image_symbols } from "../hal/image.ts";
 import { hash_text } from "../hal/struct.ts";
-import { kernel_frames, user_mode } from "./entry.ts";
-import { do_exit, release_task } from "./exit.ts";
+import { Trap } from "../hal/trap.ts";
+import type { MmPtr } from "../mm/mm_types.ts";
+import { mm_for_exec, mmput } from "../mm/mmap.ts";
+import { switch_mm } from "../mm/tlbflush.ts";
+import { user_mode } from "./entry.ts";
+import { kernel_frames } from "./lib/dump_stack.ts";
+import { do_exit, exit_mm, release_task } from "./exit.ts";
 import { copy_process } from "./fork.ts";
 import {
   encode, journal_append, journal_begin_call, journal_last, journal_pending_call, journal_records, journal_start,
 } from "./journal.ts"; // prettier-ignore
-import { EFBIG, ENOENT, ERESTARTSYS, is_err } from "./lib/errno.ts";
+import { EFBIG, ENOENT, ENOMEM, ERESTARTSYS, is_err } from "./lib/errno.ts";
 import { ksym, ksym_fn, type FnPtr } from "./lib/ksym.ts";
 import { pr_err, pr_info } from "./lib/printk.ts";
 import { wake_up_process } from "./sched.ts";
 import { SIGABRT, SIGKILL, SIGXCPU, exit_on_signal } from "./signal.ts";
 import { sys, system_call, type Argument, type Sys, type SystemCall } from "./syscall.ts";
-import { Journal, TaskStruct, task_is_dead, task_name, type TaskPtr } from "./task.ts";
+import { Journal, TaskStruct, current_task, task_is_dead, task_name, type TaskPtr } from "./task.ts";
+import { report_user_trap } from "./user_fault.ts";
+import { AccessLimit, user_step } from "./user_memory.ts";
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- the caller of `yield` knows what its call returns
 type Execution = Generator<SystemCall, number | void, any>;
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- programs differ in their arguments
 export type ProgramFn = (sys: Sys, ...args: any[]) => Execution;
+
+/** Stands for the request in a record of what a step loaded from memory: no request has this text. */
+const LOADS = hash_text("loads");
 
 /** Gives a program its name. Call it at module level. Returns its text address. */
 export function program(name: string, fn: ProgramFn): FnPtr {
@@ -101,7 +111,9 @@ function resume(task: TaskPtr): boolean {
     do_exit(task, (step.status & 0xff) << 8);
     return false;
   }
-  const error = journal_begin_call(journal, step.request);
+  const error =
+    (step.loads.length > 0 ? journal_append(journal, LOADS, step.loads) : 0) ||
+    journal_begin_call(journal, step.request);
   if (error !== 0) return no_room(task, error);
   running.set(task, {
     execution,
@@ -125,33 +137,45 @@ function at_hand(task: TaskPtr): Execution | undefined {
 
 /** Runs the program again on its journal, up to the request that the last record answers. Undefined if it was killed. */
 function revive(task: TaskPtr): Execution | undefined {
-  const [argv, ...results] = journal_records(TaskStruct.journal.at(task));
+  const [argv, ...records] = journal_records(TaskStruct.journal.at(task));
   const fn = ksym_fn(TaskStruct.program.get(task)) as ProgramFn;
   const started = user_mode(() => fn(sys, ...(argv.value as Argument[])));
   if ("thrown" in started) return uncaught(task, started.thrown);
   const execution = started.value;
-  for (const [i, { request_hash }] of results.entries()) {
-    const step = run(task, execution, i === 0 ? undefined : results[i - 1].value);
+  let [steps, value, loads]: [number, unknown, number[]] = [0, undefined, []];
+  for (const record of records) {
+    if (record.request_hash === LOADS) {
+      loads = record.value as number[];
+      continue;
+    }
+    const step = run(task, execution, value, loads);
     if (step === undefined) return undefined;
-    if (step.request === undefined || hash_text(step.request) !== request_hash) {
-      pr_err(`program ${TaskStruct.comm.get(task)} is not deterministic at step ${i + 1}`);
+    steps++;
+    if (step.stray || step.request === undefined || hash_text(step.request) !== record.request_hash) {
+      pr_err(`program ${TaskStruct.comm.get(task)} is not deterministic at step ${steps}`);
       do_exit(task, SIGKILL);
       return undefined;
     }
+    [value, loads] = [record.value, []];
   }
   return execution;
 }
 
-/** What a program came to: its next request as text, or its end. */
-type Stop = { request: string; status?: undefined } | { request?: undefined; status: number };
+/** What a program came to: its next request as text, or its end; and what it loaded on the way. */
+type Stop = ({ request: string; status?: undefined } | { request?: undefined; status: number }) & {
+  loads: readonly number[];
+  stray: boolean;
+};
 
-/** Lets the program run to its next yield or its end. Undefined if it threw and was killed. */
-function run(task: TaskPtr, execution: Execution, value: unknown): Stop | undefined {
-  const stop = user_mode((): Stop => {
+/** Lets the program run to its next yield or its end; with `replayed` loads, again. Undefined if it was killed. */
+function run(task: TaskPtr, execution: Execution, value: unknown, replayed?: readonly number[]): Stop | undefined {
+  const stop = user_step(() => {
     const step = execution.next(value);
     return step.done ? { status: Number(step.value ?? 0) } : { request: request_text(step.value) };
-  });
-  return "thrown" in stop ? uncaught(task, stop.thrown) : stop.value;
+  }, replayed);
+  if ("thrown" in stop) return uncaught(task, stop.thrown);
+  if (stop.stray && replayed === undefined) return uncaught(task, new Error("went on after a trap"));
+  return { ...stop.value, loads: stop.loads, stray: stop.stray };
 }
 
 /** A request as text: what the journal and its hashes are made of. What is no request asks for no call at all. */
@@ -161,9 +185,13 @@ function request_text(request: unknown): string {
 }
 
 function uncaught(task: TaskPtr, thrown: unknown): undefined {
+  if (thrown instanceof Trap) {
+    do_exit(task, report_user_trap(task, thrown));
+    return;
+  }
   const at = kernel_frames(thrown)[0];
   pr_info(`${task_name(task)}: uncaught ${String(thrown)}${at ? ` in ${at}` : ""}`);
-  do_exit(task, SIGABRT);
+  do_exit(task, thrown instanceof AccessLimit ? SIGXCPU : SIGABRT);
 }
 
 /** Kills a task whose journal cannot grow. */
@@ -175,12 +203,25 @@ function no_room(task: TaskPtr, error: number): false {
   return false;
 }
 
+/** Gives a task another address space instead of the one it had. */
+function exec_mmap(task: TaskPtr, mm: MmPtr): void {
+  exit_mm(task);
+  TaskStruct.mm.set(task, mm);
+  if (task === current_task()) switch_mm(mm);
+}
+
 /** Lets a task become another program. 0, -ENOENT, -ENOMEM or -EFBIG; then it goes on as it was. */
 export function do_exec(task: TaskPtr, name: string, args: readonly unknown[]): number {
   const address = find_program(name);
   if (address === NULL) return -ENOENT;
+  const mm = mm_for_exec();
+  if (mm === NULL) return -ENOMEM;
   const error = journal_start(TaskStruct.journal.at(task), basename(name), args);
-  if (error !== 0) return error;
+  if (error !== 0) {
+    mmput(mm);
+    return error;
+  }
+  exec_mmap(task, mm);
   TaskStruct.program.set(task, address);
   TaskStruct.comm.set(task, basename(name));
   return 0;
@@ -208,7 +249,7 @@ export function spawn(parent: TaskPtr, name: string, args: readonly Argument[]):
   if (address === NULL) return -ENOENT;
   const task = copy_process({ parent, comm: basename(name), entry: user_entry, program: address });
   if (is_err(task)) return task;
-  const error = journal_start(TaskStruct.journal.at(task), basename(name), args);
+  const error = do_exec(task, name, args);
   if (error !== 0) {
     do_exit(task, SIGKILL);
     release_task(task);

@@ -15,7 +15,7 @@ import { HZ, jiffies } from "../hal/clock.ts";
 import { cpu_is_online, nr_cpu_ids, on_cpu } from "../hal/cpu.ts";
 import { per_cpu_data, per_cpu_ptr, static_data } from "../hal/image.ts";
 import { ram_zero } from "../hal/ram.ts";
-import { set_warn_alloc_comm } from "../mm/show_mem.ts";
+import { set_report_current } from "./lib/dump_stack.ts";
 import { ksym } from "./lib/ksym.ts";
 import {
   ListHead,
@@ -58,12 +58,16 @@ const EXP: readonly number[] = Object.freeze([1884, 2014, 2037]);
 
 const rq_of = (cpu: CpuId): Ptr => per_cpu_ptr(runqueue.ptr, cpu);
 
-const current_comm = ksym("current_comm", () => TaskStruct.comm.get(current_task()));
+/** Who runs, for reports. */
+const report_current = ksym("report_current", () => ({
+  comm: TaskStruct.comm.get(current_task()),
+  pid: TaskStruct.pid.get(current_task()),
+}));
 
 /** Boot: empty run queues, and CPU n's idle task as its current one. */
 export function sched_init(): void {
   timers_init();
-  set_warn_alloc_comm(current_comm);
+  set_report_current(report_current);
   init_list_head(tasklist.head);
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
     init_list_head(runqueue.queue.at(rq_of(cpu)));
@@ -111,6 +115,13 @@ export function sched_fork(task: TaskPtr): void {
   TaskStruct.cpu.set(task, cpu);
   TaskStruct.state.set(task, TASK_NEW);
   runqueue.nr_tasks.set(rq_of(cpu), runqueue.nr_tasks.get(rq_of(cpu)) + 1);
+}
+
+/** Gives a task that does not run yet another CPU. */
+export function set_task_cpu(task: TaskPtr, cpu: CpuId): void {
+  for (const [at, by] of [[TaskStruct.cpu.get(task), -1], [cpu, 1]] as const)
+    runqueue.nr_tasks.set(rq_of(at), runqueue.nr_tasks.get(rq_of(at)) + by); // prettier-ignore
+  TaskStruct.cpu.set(task, cpu);
 }
 
 /** Takes a task off its CPU for good and leaves it in `state`. */

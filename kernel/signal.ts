@@ -17,6 +17,7 @@ import { timer_delete } from "./timer.ts";
 import { finish_wait } from "./wait.ts";
 
 export const SIGABRT = 6;
+export const SIGBUS = 7;
 export const SIGKILL = 9;
 export const SIGSEGV = 11;
 export const SIGTERM = 15;

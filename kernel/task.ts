@@ -7,6 +7,7 @@
  *       sighand    -> sighand_struct       cred -> cred                             kernel/fork.ts
  *       stack      -> 4 pages        kernel stack                                   kernel/fork.ts
  *       journal    -> pages          all that the program was ever told             kernel/journal.ts
+ *       mm         -> mm_struct      address space                                  mm/mm_types.ts
  *       files, fs                    open files and folder; kernel/fs owns them
  *
  * Each of the structs comes from a slab cache of its own, as on Linux. task_struct and sighand_struct have constructors:
@@ -23,6 +24,8 @@ import { NULL, type Ptr } from "../hal/addr.ts";
 import { smp_processor_id, this_cpu_ptr } from "../hal/cpu.ts";
 import { per_cpu_data, per_cpu_ptr, static_data } from "../hal/image.ts";
 import { struct } from "../hal/struct.ts";
+import { TaskMempolicy, switch_mempolicy } from "../mm/mempolicy.ts";
+import { switch_mm } from "../mm/tlbflush.ts";
 import { ListHead, list_next } from "./lib/list.ts";
 import { SpinLock } from "./lib/spinlock.ts";
 import { TimerList } from "./timer.ts";
@@ -61,7 +64,9 @@ export type JournalPtr = Ptr<"journal">;
 export const SignalStruct = struct("signal_struct", {
   wait_chldexit: WaitQueueHead, // a parent in wait()
   nr_children: "u32", // children ever made
+  oom_score_adj: "s32", // -1000 .. 1000: how gladly the OOM killer takes the task
   cutime: "u64", // entries run by children that were reaped
+  oom_victim: "u32", // chosen by the OOM killer, and still running
 });
 export const SighandStruct = struct("sighand_struct", { count: "u32", siglock: SpinLock, signalfd_wqh: WaitQueueHead });
 export const Cred = struct("cred", { usage: "u32", uid: "u32", gid: "u32", euid: "u32", egid: "u32" });
@@ -94,6 +99,8 @@ export const TaskStruct = struct("task_struct", {
   signal: "*signal_struct",
   sighand: "*sighand_struct",
   cred: "*cred",
+  mempolicy: TaskMempolicy, // which nodes its pages come from
+  mm: "*mm_struct", // a program's address space; NULL for kernel threads, and once it ended
   // Open files and folder: kernel/fs.
   files: "*files_struct",
   fs: "*fs_struct",
@@ -135,6 +142,8 @@ export function current_task(): TaskPtr {
 
 export function set_current_task(task: TaskPtr): void {
   current_of.task.set(this_cpu_ptr(current_of.ptr), task);
+  switch_mempolicy(TaskStruct.mempolicy.at(task));
+  switch_mm(TaskStruct.mm.get(task));
 }
 
 /** The idle task ("swapper") of a CPU: pid 0, on no list. */

@@ -10,6 +10,7 @@ import { static_data } from "../hal/image.ts";
 import { ram32 } from "../hal/ram.ts";
 import { GFP_KERNEL, GFP_KERNEL_ACCOUNT, NUMA_NO_NODE, __GFP_ZERO } from "../mm/gfp.ts";
 import { __free_pages, alloc_pages_node } from "../mm/page_alloc.ts";
+import { TaskMempolicy, mpol_put_task_policy } from "../mm/mempolicy.ts";
 import { page_address, page_to_nid, virt_to_page } from "../mm/page.ts";
 import {
   KMEM_CACHE, kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_zalloc,
@@ -52,7 +53,14 @@ function init_task_once(task: TaskPtr): void {
     init_list_head(list.at(task));
   timer_setup(TaskStruct.timer.at(task), process_timeout, task);
   journal_init(TaskStruct.journal.at(task));
-  for (const field of [TaskStruct.on_rq, TaskStruct.wait_queue, TaskStruct.files, TaskStruct.fs, TaskStruct.stack])
+  for (const field of [
+    TaskStruct.on_rq,
+    TaskStruct.wait_queue,
+    TaskStruct.files,
+    TaskStruct.fs,
+    TaskStruct.mm,
+    TaskStruct.stack,
+  ])
     field.set(task, NULL);
 }
 ksym("init_task_once", init_task_once);
@@ -95,6 +103,7 @@ export function alloc_task(): TaskPtr {
   for (const field of [TaskStruct.flags, TaskStruct.exit_code, TaskStruct.entry, TaskStruct.program, TaskStruct.arg,
     TaskStruct.progress, TaskStruct.nr_switches, TaskStruct.utime, TaskStruct.sig_pending, TaskStruct.should_stop,
     TaskStruct.parent]) field.set(task, 0); // prettier-ignore
+  TaskMempolicy.policy.set(TaskStruct.mempolicy.at(task), NULL);
   TaskStruct.start_time.set(task, local_clock());
   TaskStruct.stack.set(task, alloc_stack());
   TaskStruct.signal.set(task, kmem_cache_zalloc(caches.signal, GFP_KERNEL));
@@ -128,6 +137,7 @@ export function free_task(task: TaskPtr): void {
   free_part(caches.signal, TaskStruct.signal.get(task));
   free_part(caches.sighand, TaskStruct.sighand.get(task));
   free_part(caches.cred, TaskStruct.cred.get(task));
+  mpol_put_task_policy(TaskStruct.mempolicy.at(task));
   kmem_cache_free(caches.task_struct, task);
 }
 

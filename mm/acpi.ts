@@ -4,7 +4,7 @@
  */
 import { NULL, type Ptr } from "../hal/addr.ts";
 import { BIOS_END, BIOS_START } from "../hal/machine.ts";
-import { ram8 } from "../hal/ram.ts";
+import { ram8, ram_read_bytes } from "../hal/ram.ts";
 
 const m8 = ram8;
 const RSDP_BYTES = 36;
@@ -19,7 +19,7 @@ export function read_le(ptr: Ptr, size: number): number {
 }
 
 function text_at(ptr: Ptr, length: number): string {
-  return String.fromCharCode(...m8.slice(ptr, ptr + length));
+  return String.fromCharCode(...ram_read_bytes(ptr, length));
 }
 
 function checksum_ok(ptr: Ptr, length: number): boolean {

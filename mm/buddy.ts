@@ -314,8 +314,42 @@ function move_freepages(zone: ZonePtr, page: PagePtr, from: number, to: number):
   return moved;
 }
 
+/** The free block of order 9 or 10 that covers a page block; NULL if there is none. */
+function covering_block(start: PagePtr): PagePtr {
+  const pfn = page_to_pfn(start);
+  const pair = page_at(start, pfn, pfn & -(1 << MAX_ORDER));
+  if (page_is_buddy(pair) && Page.private.get(pair) === MAX_ORDER) return pair;
+  return page_is_buddy(start) && Page.private.get(start) === BLOCK_ORDER ? start : NULL;
+}
+
+/** Takes a free block off its list: from here on it is the caller's. Context: zone->lock. */
+export function take_free_block(zone: ZonePtr, page: PagePtr): void {
+  const order = Page.private.get(page);
+  const type = pfnblock_migratetype(zone, page_to_pfn(page));
+  del_from_free_list(zone, page, order, type);
+  account_freepages(zone, -(1 << order), type);
+}
+
+/**
+ * Isolates one page block, or ends that. A free block that covers it is cut where the two halves are not of one kind,
+ * and made where they are again. Unlike Linux, two halves that are both isolated are joined at once, too.
+ */
+function move_block_isolate(zone: ZonePtr, start: PagePtr, from: number, to: number): number {
+  const whole = covering_block(start);
+  if (whole === NULL) return move_freepages(zone, start, from, to);
+  const order = Page.private.get(whole);
+  take_free_block(zone, whole);
+  set_pageblock_migratetype(start, to);
+  free(zone, whole, order, from === ISOLATE ? TO_TAIL : 0);
+  return pageblock_nr_pages;
+}
+
 /** `move_block` of the record: the page block of a page, or, where that heads a larger free block, all its blocks. */
 function move_block(zone: ZonePtr, page: PagePtr, from: number, to: number): number {
+  if (from === ISOLATE || to === ISOLATE) {
+    const start = pageblock_start_pfn(page_to_pfn(page));
+    return pageblock_in_zone(zone, start) ? move_block_isolate(zone, pfn_to_page(start), from, to) : -1;
+  }
   const order = page_is_buddy(page) ? Page.private.get(page) : 0;
   if (order > BLOCK_ORDER) {
     move_to_free_list(zone, page, order, from, to);

@@ -2,6 +2,7 @@
  * mem_dump_obj: what an address is, in the words of Linux's reports. Slow; for messages.
  *
  *     ` slab NAME start ADDRESS[ data offset N] pointer offset N size N`      an address in a slab
+ *     ` slab`                                                                 in a page of SLOB, which knows no more
  *     ` NULL pointer`, ` zero-size pointer`, ` non-slab memory`, …            anything else
  *
  * Unlike Linux: the text goes behind the caller's in one record, as a line cannot be continued here. Where it was
@@ -10,13 +11,14 @@
 import { NULL, px, type Obj } from "../hal/addr.ts";
 import { pr_info } from "../kernel/lib/printk.ts";
 import { ZERO_SIZE_PTR, nearest_obj, virt_to_cache } from "./kmalloc.ts";
-import { pfn_valid } from "./page.ts";
+import { page_is_slab, pfn_valid, virt_to_head_page } from "./page.ts";
 import { KmemCache } from "./slab_common.ts";
 
 /** What kmem_dump_obj says of an address in a slab; empty for any other. Starts with a blank: it continues a line. */
 export function kmem_dump_obj(address: Obj): string {
-  const cache = pfn_valid(address >>> 12) ? virt_to_cache(address) : NULL;
-  if (cache === NULL) return "";
+  if (!pfn_valid(address >>> 12)) return "";
+  const cache = virt_to_cache(address);
+  if (cache === NULL) return page_is_slab(virt_to_head_page(address)) ? " slab" : "";
   const left = KmemCache.red_left_pad.get(cache);
   const object = nearest_obj(address);
   const offset = left === 0 ? "" : ` data offset ${left}`;

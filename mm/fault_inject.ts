@@ -11,11 +11,13 @@
  *
  * Unlike Linux: fail-nth is one counter of the machine, not of a task; there are no task and stack filters.
  */
+import { NULL } from "../hal/addr.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { static_data } from "../hal/image.ts";
 import { struct } from "../hal/struct.ts";
 import { cmdline_number, cmdline_param } from "../kernel/lib/cmdline.ts";
-import { pr_notice, pr_warn } from "../kernel/lib/printk.ts";
+import { dump_stack } from "../kernel/lib/dump_stack.ts";
+import { KERN_NOTICE, pr_notice, pr_warn } from "../kernel/lib/printk.ts";
 import { RANDOM_FAULT, get_random_u32_below } from "../kernel/lib/random.ts";
 import { GATE_FAULT, alloc_gate_set } from "./plenty.ts";
 import { __GFP_DIRECT_RECLAIM, __GFP_HIGHMEM, __GFP_NOFAIL, __GFP_NOWARN } from "./gfp.ts";
@@ -28,7 +30,7 @@ export const FaultAttr = struct("fault_attr", {
   interval: "u32", // consider only each interval-th call
   times: "s32", // failures left; -1 without end
   space: "s32", // weight that passes before anything fails
-  verbose: "u32", // 0 says nothing
+  verbose: "u32", // 0 says nothing, 1 that it fails, 2 on what way too
   count: "u32", // calls considered
   ignore_gfp_wait: "u32", // spare callers that may reclaim
   ignore_gfp_highmem: "u32", // fail_page_alloc: spare user memory
@@ -97,13 +99,17 @@ export function setup_fault_attr(attr: FaultAttrPtr, text: string | undefined): 
   return true;
 }
 
-/** True if a slab allocation is to fail. Context: the start of every one that does not take the fast path. */
-export function should_failslab(cache: CachePtr, gfp: number): boolean {
+/**
+ * True if a slab allocation is to fail. `cache` NULL: `size` bytes of kmalloc, where that has no caches. Context: the
+ * start of every one that does not take the fast path.
+ */
+export function should_failslab(cache: CachePtr, gfp: number, size = KmemCache.object_size.get(cache)): boolean {
   if (!failslab_is_armed()) return false;
-  if ((gfp & __GFP_NOFAIL) !== 0 || KmemCache.name.get(cache) === "kmem_cache") return false;
+  if ((gfp & __GFP_NOFAIL) !== 0 || (cache !== NULL && KmemCache.name.get(cache) === "kmem_cache")) return false;
   if (spares(failslab, gfp) && faults.fail_nth === 0) return false;
-  if (FaultAttr.cache_filter.get(failslab) !== 0 && (KmemCache.flags.get(cache) & SLAB_FAILSLAB) === 0) return false;
-  return should_fail(failslab, "failslab", KmemCache.object_size.get(cache), gfp);
+  const marked = cache !== NULL && (KmemCache.flags.get(cache) & SLAB_FAILSLAB) !== 0;
+  if (FaultAttr.cache_filter.get(failslab) !== 0 && !marked) return false;
+  return should_fail(failslab, "failslab", size, gfp);
 }
 
 /** True if a page allocation is to fail. */
@@ -151,4 +157,5 @@ function report(attr: FaultAttrPtr, name: string, gfp: number): void {
   pr_notice("FAULT_INJECTION: forcing a failure.");
   const knobs = `interval ${interval.get(attr)}, probability ${probability.get(attr)}, space ${space.get(attr)}`;
   pr_notice(`name ${name}, ${knobs}, times ${times.get(attr)}`);
+  if (FaultAttr.verbose.get(attr) > 1) dump_stack(KERN_NOTICE);
 }

@@ -13,7 +13,7 @@ import { page_allocator } from "./page_allocator.ts";
 import { zone_lock, zone_unlock } from "./plenty.ts";
 import { change_pageblock_range, migratetype_is_mergeable, pfnblock_migratetype } from "./pageblock.ts";
 import {
-  FreeArea, NR_PAGE_ORDERS, Zone, ZoneRef, pageblock_nr_pages, pageblock_order, type ZonePtr,
+  FreeArea, NR_PAGE_ORDERS, Zone, ZoneRef, node_allowed, pageblock_nr_pages, pageblock_order, type NodeMask, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
 /** After a request with ALLOC_HIGHATOMIC got `page`: reserves its page block for the next such request. */
@@ -41,11 +41,12 @@ export function unreserve_highatomic_pageblock(
   preferred: number,
   highest_zoneidx: number,
   migratetype: number,
+  nodemask: NodeMask,
   force: boolean,
 ): boolean {
   for (let ref = preferred; ZoneRef.zone.get(ref) !== NULL; ref += ZoneRef.sizeof) {
     const zone = ZoneRef.zone.get(ref);
-    if (ZoneRef.zone_idx.get(ref) > highest_zoneidx) continue;
+    if (ZoneRef.zone_idx.get(ref) > highest_zoneidx || !node_allowed(zone, nodemask)) continue;
     if (!force && Zone.nr_reserved_highatomic.get(zone) <= pageblock_nr_pages) continue;
     if (unreserve_in_zone(zone, migratetype) > 0) return true;
   }

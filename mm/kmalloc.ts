@@ -24,6 +24,7 @@ import {
   PGTY_large_kmalloc, PGTY_none, PGTY_slab, Page, Slab, compound_order, page_address, page_to_nid, page_type,
   set_page_type, virt_to_head_page, virt_to_page, type PagePtr,
 } from "./page.ts"; // prettier-ignore
+import { dump_page } from "./bad_page.ts";
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
 import { KMALLOC_MAX_CACHE_SIZE, KmemCache, kmalloc_fix_flags, kmalloc_slab, kmem_cache_alloc, kmem_cache_alloc_node, kmem_cache_free, slab_ops, type CachePtr } from "./slab_common.ts"; // prettier-ignore
 import { SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";
@@ -64,21 +65,6 @@ export function kmalloc_nolock(size: number, gfp: number, node: NodeId): Obj {
   if (size > KMALLOC_MAX_CACHE_SIZE || WARN_ON((gfp & ~NOLOCK_FLAGS) !== 0, "kmalloc_nolock: flags")) return 0;
   if (locks_held() !== 0) return 0; // one of them may be what a slow path would take
   return kmalloc_node(size, gfp | __GFP_NOWARN | __GFP_NOMEMALLOC, node);
-}
-
-/**
- * Takes `size` bytes that need not lie together in RAM. Unlike Linux there is no vmalloc yet to fall back on, so this is
- * kmalloc that does not press for more than a page: it tries without reclaim, and then gives up.
- */
-export function kvmalloc(size: number, gfp: number): Obj {
-  if (size <= PAGE_SIZE) return kmalloc(size, gfp);
-  const press = gfp & __GFP_RETRY_MAYFAIL ? 0 : __GFP_DIRECT_RECLAIM;
-  return kmalloc(size, (gfp | __GFP_NOWARN) & ~(press | __GFP_NOFAIL));
-}
-
-/** Gives back what kvmalloc gave. */
-export function kvfree(object: Obj): void {
-  kfree(object);
 }
 
 /** What no cache serves: nothing, a block of whole pages, or all sizes of an allocator without size classes. */
@@ -125,7 +111,7 @@ export function kfree(object: Obj): void {
 
 function free_large_kmalloc(page: PagePtr, object: Obj): void {
   if (WARN_ON(page_type(page) !== PGTY_large_kmalloc, `kfree of 0x${object.toString(16)}: Not a kmalloc allocation`))
-    return;
+    return dump_page(page, "Not a kmalloc allocation");
   const order = compound_order(page);
   mod_node_page_state(NODE_DATA(page_to_nid(page)), NR_SLAB_UNRECLAIMABLE, -(1 << order));
   set_page_type(page, PGTY_none);
@@ -143,13 +129,15 @@ export function nearest_obj(address: Obj): Obj {
   const page = virt_to_head_page(address);
   const cache = virt_to_cache(address);
   if (!cache) return page_address(page);
-  const first = page_address(page) + KmemCache.red_left_pad.get(cache);
+  const first = slab_ops().first_object?.(page as Obj) ?? page_address(page) + KmemCache.red_left_pad.get(cache);
   const size = KmemCache.size.get(cache);
   return first + Math.floor((address - first) / size) * size;
 }
 
 /** Bytes that the caller may use: all of the slot, where nothing of the allocator's lies in it. */
 export function slab_ksize(cache: CachePtr): number {
+  const { ksize } = slab_ops();
+  if (ksize) return ksize(cache);
   const flags = KmemCache.flags.get(cache);
   if (flags & (SLAB_RED_ZONE | SLAB_POISON)) return KmemCache.object_size.get(cache);
   if (flags & (SLAB_TYPESAFE_BY_RCU | SLAB_STORE_USER)) return KmemCache.inuse.get(cache);

@@ -15,7 +15,7 @@
  * Locks: none; boot only.
  */
 import { PAGE_SIZE, align_down, align_up, type NodeId, type Pfn } from "../hal/addr.ts";
-import { ram32 } from "../hal/ram.ts";
+import { ram32, ram_zero } from "../hal/ram.ts";
 import { panic } from "../kernel/lib/bug.ts";
 import { pr_info } from "../kernel/lib/printk.ts";
 import { MAX_NR_ZONES, MIGRATE_MOVABLE, ZONE_NAMES } from "./gfp.ts";
@@ -75,7 +75,7 @@ export function memmap_init(ranges: readonly NodeRange[]): void {
 function init_range(start: Pfn, end: Pfn, zone: number, nid: NodeId): void {
   const first = pfn_to_page(start);
   const bytes = (end - start) * Page.sizeof;
-  m.fill(0, first >> 2, (first + bytes) >> 2);
+  ram_zero(first, bytes);
   const next = Page.lru.offset >> 2;
   for (let page = first, w = page >> 2; page < first + bytes; page += Page.sizeof, w += PAGE_WORDS) {
     m[w + (Page.flags.offset >> 2)] = 1 << PG_reserved;

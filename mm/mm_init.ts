@@ -200,6 +200,7 @@ export function build_all_zonelists(): void {
   const policy = Math.max(
     ...[...for_each_populated_zone()].map((zone) => Zone.zone_idx.get(zone)).filter(below_movable),
   );
+  node_state.policy_zone = policy;
   pr_info(`Policy zone: ${ZONE_NAMES[policy]}`);
 }
 

@@ -90,6 +90,11 @@ export const PGTY_table = 0xf2;
 export const PGTY_guard = 0xf3;
 export const PGTY_slab = 0xf5;
 export const PGTY_large_kmalloc = 0xf8;
+/** Types as reports name them. */
+export const PGTY_NAMES: Readonly<Record<number, string>> = Object.freeze({
+  [PGTY_buddy]: "buddy", [PGTY_offline]: "offline", [PGTY_table]: "table", [PGTY_guard]: "guard", [PGTY_slab]: "slab",
+  [PGTY_large_kmalloc]: "large_kmalloc",
+}); // prettier-ignore
 
 /** Frames of one section: 4 MiB, the largest block of the buddy allocator. A section without RAM has no page structs. */
 export const SECTION_NR_PAGES = 1024;

@@ -3,6 +3,7 @@
  *
  *     alloc_pages(gfp, order)
  *     1 this CPU's list of the nearest zone       one page, while that zone has plenty (mm/plenty.ts): a pop, no lock
+ *       the running task's memory policy          mm/mempolicy.ts: another node first, or some nodes only
  *     2 each zone of the node's zonelist          mm/zonelist.ts: watermarks, other orders, lower zones, other nodes
  *     3 reserves, reclaim, a report               mm/zonelist.ts, for those in need
  *     __free_pages(page, order)
@@ -28,15 +29,17 @@ import { atomic_add, atomic_add_return } from "../hal/atomic.ts";
 import { CPU_NODE, CPU_OFFSET, cpu_regs, numa_node_id } from "../hal/cpu.ts";
 import { ram32, ram8 } from "../hal/ram.ts";
 import { BUG } from "../kernel/lib/bug.ts";
+import { check_pages_init, free_page_is_bad, free_tail_page_is_bad, is_check_pages_enabled } from "./bad_page.ts";
 import { FPI_TO_TAIL } from "./buddy.ts";
 import {
   MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NUMA_NO_NODE, __GFP_DMA, __GFP_DMA32,
   __GFP_HIGHMEM, __GFP_MOVABLE, __GFP_RECLAIMABLE, __GFP_THISNODE, __GFP_ZERO,
 } from "./gfp.ts"; // prettier-ignore
 import {
-  PG_head, PG_reserved, Page, clear_page_flag, compound_head, compound_order, mem_map_state, page_address, page_flag,
-  page_to_pfn, virt_to_page, type PagePtr,
+  PGTY_none, PG_head, PG_reserved, Page, clear_page_flag, compound_head, compound_order, mem_map_state, page_address,
+  page_flag, page_to_pfn, page_type, set_page_type, virt_to_page, type PagePtr,
 } from "./page.ts"; // prettier-ignore
+import { alloc_pages_mpol } from "./mempolicy.ts";
 import { choose_page_allocator, page_allocator } from "./page_allocator.ts";
 import { page_group_by_mobility, pfnblock_migratetype } from "./pageblock.ts";
 import { boot_pagesets_init, free_to_pcp, pcp_allowed_order } from "./pcp.ts";
@@ -55,6 +58,7 @@ const r = cpu_regs;
 const NODE = CPU_NODE;
 const AREA = CPU_OFFSET;
 const FAST = (page_fast.ptr + page_fast.pcp.offset) >> 2;
+const POLICY = (page_fast.ptr + page_fast.policy.offset) >> 2;
 const FREED = ((vm_event_states.ptr + vm_event_states.event.offset) >> 2) + PGFREE;
 const MEM_MAP = mem_map_state.$at("mem_map") >> 2;
 const COUNT = PerCpuPages.count.offset >> 2;
@@ -85,9 +89,12 @@ const HEAD = PG_head;
 const MOVABLE = MIGRATE_MOVABLE;
 const RESERVED = MIGRATE_HIGHATOMIC;
 const ISOLATE = MIGRATE_ISOLATE;
+/** In the flags of the first tail of a compound page. */
+const ORDER_BYTE = 0xff;
 
 /**
- * Hands out 2^order pages, or NULL. The node is that of this CPU; if it is short of memory others are tried.
+ * Hands out 2^order pages, or NULL. The node is that of this CPU, or what the running task's memory policy says; if it
+ * is short of memory others are tried.
  *
  * Context: any; what may be waited for is in `gfp`. The caller ends with __free_pages(page, order).
  * Hot path.
@@ -112,7 +119,8 @@ export function alloc_pages(gfp: number, order: number): PagePtr {
       return node - LRU_BYTES;
     }
   }
-  return __alloc_pages(gfp, order, r[NODE]);
+  const policy = m[POLICY + area];
+  return policy === 0 ? __alloc_pages(gfp, order, r[NODE]) : alloc_pages_mpol(policy, gfp, order);
 }
 
 /**
@@ -152,10 +160,11 @@ export function __free_pages(page: PagePtr, order: number): void {
   free_pages_slow(page, order);
 }
 
-/** As alloc_pages, from `nid` first; NUMA_NO_NODE is this CPU's node. */
+/** As alloc_pages, from `nid` first, whatever the task's memory policy; NUMA_NO_NODE is this CPU's node. */
 export function alloc_pages_node(nid: NodeId, gfp: number, order: number): PagePtr {
   const node = nid === NUMA_NO_NODE ? local_memory_node(numa_node_id()) : nid;
-  return node === r[NODE] ? alloc_pages(gfp, order) : __alloc_pages(gfp, order, node);
+  const near = node === r[NODE] && m[POLICY + (r[AREA] >> 2)] === 0;
+  return near ? alloc_pages(gfp, order) : __alloc_pages(gfp, order, node);
 }
 
 /** Address of 2^order pages, or 0. */
@@ -196,7 +205,7 @@ export function free_pages(ptr: Ptr, order: number): void {
 /** Frees a block to which nobody refers: to this CPU's list where it keeps such blocks, else to the free areas. */
 function free_frozen_pages(page: PagePtr, order: number): void {
   const zone = page_zone(page);
-  free_pages_prepare(page, order);
+  if (!free_pages_prepare(page, order)) return;
   if (pcp_allowed_order(order)) {
     const type = pfnblock_migratetype(zone, page_to_pfn(page));
     const kept_as = type === RESERVED ? MOVABLE : type;
@@ -205,8 +214,9 @@ function free_frozen_pages(page: PagePtr, order: number): void {
   free_to_buddy(zone, page, order, 0);
 }
 
-/** Clears what the last user left in the page structs. */
-function free_pages_prepare(page: PagePtr, order: number): void {
+/** Clears what the last user left in the page structs; false if the block is in no state to be freed and is leaked. */
+function free_pages_prepare(page: PagePtr, order: number): boolean {
+  if (is_check_pages_enabled() && !pages_may_be_freed(page, order)) return false;
   const pages = page_flag(page, HEAD) ? 1 << order : 1;
   for (let at = page, end = page + (pages << 6); at < end; at += 64) {
     m[(at >> 2) + FLAGS] = 0;
@@ -214,6 +224,21 @@ function free_pages_prepare(page: PagePtr, order: number): void {
   }
   m[(page >> 2) + MAPPING] = 0;
   m[(page >> 2) + TYPE] = -1;
+  return true;
+}
+
+/** Looks at each page of a block, once what its owner may leave behind is gone: a type, and what that type's owner wrote. */
+function pages_may_be_freed(page: PagePtr, order: number): boolean {
+  const compound = page_flag(page, HEAD);
+  const was_typed = page_type(page) !== PGTY_none;
+  let ok = true;
+  for (let at = page; at < page + (64 << order); at += 64) {
+    if (was_typed) for (const field of [Page.mapping, Page.memcg_data]) field.set(at, 0);
+    if (at === page) set_page_type(at, PGTY_none);
+    else if (compound && free_tail_page_is_bad(page, at)) ok = false;
+    else if (free_page_is_bad(at, compound && at === page + 64 ? ORDER_BYTE : 0)) ok = false;
+  }
+  return !free_page_is_bad(page) && ok;
 }
 
 /** Frees a block past the per-CPU lists; `flags` are FPI_*. */
@@ -239,8 +264,7 @@ export function __free_pages_core(page: PagePtr, order: number): void {
   }
   const zone = page_zone(page);
   Zone.managed_pages.set(zone, Zone.managed_pages.get(zone) + (1 << order));
-  free_pages_prepare(page, order);
-  free_to_buddy(zone, page, order, FPI_TO_TAIL);
+  if (free_pages_prepare(page, order)) free_to_buddy(zone, page, order, FPI_TO_TAIL);
 }
 
 /** Sets the page allocator up over zones that have been sized: empty free areas, no page on any CPU's list. */
@@ -250,6 +274,7 @@ export function page_alloc_init(): void {
   boot_pagesets_init();
   watermark_init();
   alloc_gate_set(GATE_EARLY, true);
+  check_pages_init();
   alloc_gate_set(GATE_UNGROUPED, page_group_by_mobility.disabled !== 0);
 }
 

@@ -22,7 +22,10 @@ export interface PageAllocator {
   alloc_bulk(zone: ZonePtr, order: number, migratetype: number, flags: number, count: number, list: Ptr): number;
   /** Takes back 2^order pages that nobody refers to; `flags` are FPI_*. */
   free(zone: ZonePtr, page: PagePtr, order: number, flags: number): void;
-  /** Moves the free pages of a page block from one type's lists to another's and retags it; -1 if it leaves the zone. */
+  /**
+   * Moves the free pages of a page block from one type's lists to another's and retags it; -1 if it leaves the zone.
+   * To and from MIGRATE_ISOLATE it moves that page block alone, though it be half of a free block.
+   */
   move_block(zone: ZonePtr, page: PagePtr, from: number, to: number): number;
   /** What is wrong with the free areas of a zone, a line each. */
   check(zone: ZonePtr): string[];

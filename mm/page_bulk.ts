@@ -66,7 +66,7 @@ export function alloc_pages_bulk(gfp: number, nr_pages: number, pages: PagePtr[]
 }
 
 function fill_from_pcp(gfp: number, nr_pages: number, pages: PagePtr[], node: NodeId): number {
-  const preferred = first_zoneref(node, gfp, gfp_zone(gfp));
+  const preferred = first_zoneref(node, gfp, gfp_zone(gfp), 0);
   if (ZoneRef.zone.get(preferred) === NULL) return 0;
   const zone = zone_for_bulk(preferred, gfp, nr_pages);
   if (zone === NULL) return 0;

@@ -39,6 +39,11 @@ export function pfnblock_migratetype(zone: ZonePtr, pfn: Pfn): number {
   return byte < PB_ISOLATED ? byte : ISOLATE;
 }
 
+/** Type of a block beneath an isolation: what it was and will be again. */
+export function pageblock_type_beneath(zone: ZonePtr, pfn: Pfn): number {
+  return m8[pageblock_byte(zone, pfn)] & ~PB_ISOLATED;
+}
+
 export function get_pageblock_migratetype(page: PagePtr): number {
   return pfnblock_migratetype(page_zone(page), page_to_pfn(page));
 }

@@ -26,13 +26,15 @@ import { clamp } from "../kernel/lib/bitops.ts";
 import { init_list_head, list_add, list_del, list_empty, list_next, list_prev } from "../kernel/lib/list.ts";
 import { spin_trylock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { MIGRATE_MOVABLE, MIGRATE_PCPTYPES, ZONE_MOVABLE } from "./gfp.ts";
+import { check_new_pages } from "./bad_page.ts";
 import { Page, type PagePtr } from "./page.ts";
 import { page_allocator } from "./page_allocator.ts";
-import { zone_clear_flag, zone_lock, zone_unlock } from "./plenty.ts";
+import { GATE_CHECK, alloc_gate, zone_clear_flag, zone_lock, zone_unlock } from "./plenty.ts";
+import { node_is_hopeless } from "./reclaim_state.ts";
 import { PGFREE, count_vm_events } from "./vmstat.ts";
 import { high_wmark_pages, zone_watermark_ok } from "./watermark.ts";
 import {
-  NR_PCP_LISTS, PAGE_ALLOC_COSTLY_ORDER, PerCpuPages, ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, Zone,
+  NR_PCP_LISTS, PAGE_ALLOC_COSTLY_ORDER, PerCpuPages, PgData, ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, Zone,
   for_each_populated_zone, for_each_zone, pageblock_order, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
@@ -53,6 +55,7 @@ const FLAGS = PerCpuPages.flags.offset >> 2;
 const FACTOR = PerCpuPages.alloc_factor.offset >> 2;
 const FREE_COUNT = PerCpuPages.free_count.offset >> 2;
 const ZONE_FLAGS = Zone.flags.offset >> 2;
+const GATE = alloc_gate.$at("bits") >> 2;
 // Offsets in bytes.
 const LISTS = PerCpuPages.lists.offset;
 const LRU = Page.lru.offset;
@@ -144,12 +147,14 @@ export function rmqueue_pcplist(zone: ZonePtr, order: number, migratetype: numbe
 /** The first block of a list, which is refilled if it is empty. Context: pcp->lock. */
 export function pcp_pop(zone: ZonePtr, pcp: PcpPtr, order: number, migratetype: number, flags: number): PagePtr {
   const list = pcp + LISTS + (order_to_pindex(order, migratetype) << 4);
-  if (list_empty(list)) refill(zone, pcp, list, order, migratetype, flags);
-  const node = list_next(list);
-  if (node === list) return 0;
-  list_del(node);
-  m[(pcp >> 2) + COUNT] = m[(pcp >> 2) + COUNT] - (1 << order);
-  return node - LRU;
+  for (;;) {
+    if (list_empty(list)) refill(zone, pcp, list, order, migratetype, flags);
+    const node = list_next(list);
+    if (node === list) return 0;
+    list_del(node);
+    m[(pcp >> 2) + COUNT] = m[(pcp >> 2) + COUNT] - (1 << order);
+    if ((m[GATE] & GATE_CHECK) === 0 || !check_new_pages(node - LRU, order)) return node - LRU;
+  }
 }
 
 function refill(zone: ZonePtr, pcp: PcpPtr, list: number, order: number, migratetype: number, flags: number): void {
@@ -222,7 +227,13 @@ function pcp_trim(zone: ZonePtr, pcp: PcpPtr, pindex: number, free_high: boolean
   if (P.count.get(pcp) < limit) return;
   free_pcppages_bulk(zone, pcp, nr_pcp_free(pcp, limit, free_high), pindex);
   if ((Z.flags.get(zone) & BELOW_HIGH) !== 0 && zone_watermark_ok(zone, 0, high_wmark_pages(zone), ZONE_MOVABLE, 0))
-    zone_clear_flag(zone, ZONE_BELOW_HIGH);
+    pressure_is_over(zone);
+}
+
+/** A zone has more than its high mark again. If its node was hopeless, kswapd may try again. */
+function pressure_is_over(zone: ZonePtr): void {
+  zone_clear_flag(zone, ZONE_BELOW_HIGH);
+  if (node_is_hopeless(Zone.zone_pgdat.get(zone))) PgData.kswapd_failures.set(Zone.zone_pgdat.get(zone), 0);
 }
 
 /** Pages above which some go back; moves `high`. */

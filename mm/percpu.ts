@@ -1,8 +1,8 @@
 /**
  * Per-CPU memory made at run time: alloc_percpu gives every CPU its own copy of an object.
  *
- *     chunk   [ unit 0: CPU 0 ][ unit 1: CPU 1 ][ … ]     32 KiB a unit, side by side
- *                  ^ ptr            ^ ptr + 32 KiB        a pointer is that of CPU 0's copy
+ *     chunk   [ unit 0: CPU 0 ][ unit 1: CPU 1 ][ … ]     64 KiB a unit, side by side
+ *                  ^ ptr            ^ ptr + 64 KiB        a pointer is that of CPU 0's copy
  *
  * The first chunk is the image's per-CPU section: statics (per_cpu_data) first, then room for files that load later,
  * then what is handed out here. Further chunks are page blocks. What is in use is the same in all units, so one map does
@@ -43,7 +43,7 @@ const PcpuChunk = struct("pcpu_chunk", {
   nr_alloc: "u32",
   order: "u32", // of the page block; the first chunk has none
   free_bytes: "u32", // of a unit
-  map: "u8[2048]",
+  map: "u8[4096]", // GRAINS
 });
 const HEADER_GRAINS = align_up(PcpuChunk.sizeof, 64) >> GRAIN_SHIFT;
 

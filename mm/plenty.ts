@@ -8,16 +8,16 @@
  *
  *     zone->plenty = 1   =>   flags = 0  and  free - highatomic - 511 > high + boost + lowmem_reserve
  *                             and a free block of order >= 9 that is neither isolated nor reserved
- *     page_fast.pcp(cpu) = the cpu's lists of the first zone of its node's zonelist, if that has plenty and no gate is
- *                          closed; else NULL
+ *     page_fast.pcp(cpu) = the cpu's lists of the first zone of its node's zonelist, if that has plenty, no gate is
+ *                          closed and the cpu's task has no memory policy; else NULL
  *
  * Everything that changes one of these says so here: `zone_unlock` after the free areas were changed, `zone_set_flag`,
- * `zone_marks_changed`, `alloc_gate_set`. validate_pages() checks both lines.
+ * `zone_marks_changed`, `alloc_gate_set`, `set_cpu_mempolicy`. validate_pages() checks both lines.
  *
  * Unlike Linux: there is no such word; the fast path looks at zonelist and watermark every time. No answer differs.
  */
-import { NULL, type CpuId } from "../hal/addr.ts";
-import { cpu_to_node, nr_cpu_ids } from "../hal/cpu.ts";
+import { NULL, type CpuId, type Ptr } from "../hal/addr.ts";
+import { cpu_to_node, nr_cpu_ids, smp_processor_id, this_cpu_ptr } from "../hal/cpu.ts";
 import { per_cpu_data, per_cpu_ptr, static_data } from "../hal/image.ts";
 import { ram32 } from "../hal/ram.ts";
 import { spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
@@ -45,14 +45,24 @@ export const GATE_EARLY = 1;
 export const GATE_UNGROUPED = 2;
 /** fail_page_alloc or fail-nth is armed. */
 export const GATE_FAULT = 4;
+/** Page structs are checked at each allocation and free (mm/bad_page.ts). */
+export const GATE_CHECK = 8;
 /** Gates that are closed. */
 export const alloc_gate = static_data("alloc_gate", { bits: "u32" });
-/** A CPU's lists of its nearest zone, or NULL. */
-export const page_fast = per_cpu_data("page_fast", { pcp: "*per_cpu_pages" });
+/** A CPU's lists of its nearest zone, or NULL; the memory policy of the task it runs, or NULL (mm/mempolicy.ts). */
+export const page_fast = per_cpu_data("page_fast", { pcp: "*per_cpu_pages", policy: "*mempolicy" });
 
 export function alloc_gate_set(bit: number, closed: boolean): void {
   alloc_gate.bits = closed ? alloc_gate.bits | bit : alloc_gate.bits & ~bit;
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) update_cpu(cpu);
+}
+
+/** Says which policy this CPU's requests follow; NULL: none. */
+export function set_cpu_mempolicy(policy: Ptr<"mempolicy">): void {
+  const fast = this_cpu_ptr(page_fast.ptr);
+  if (page_fast.policy.get(fast) === policy) return;
+  page_fast.policy.set(fast, policy);
+  update_cpu(smp_processor_id());
 }
 
 export function zone_lock(zone: ZonePtr): void {
@@ -101,6 +111,7 @@ function nearest_zone(cpu: CpuId): ZonePtr {
 export function page_fast_expected(cpu: CpuId): number {
   const zone = nearest_zone(cpu);
   if (alloc_gate.bits !== 0 || zone === NULL || Zone.plenty.get(zone) === 0) return NULL;
+  if (page_fast.policy.get(per_cpu_ptr(page_fast.ptr, cpu)) !== NULL) return NULL;
   return per_cpu_ptr(Zone.per_cpu_pageset.get(zone), cpu);
 }
 

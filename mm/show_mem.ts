@@ -1,18 +1,22 @@
 /**
  * What the page allocator tells people: the report of a failed request, and the totals of `free`.
  *
- * The report is Linux's: a line that says what was asked, then "Mem-Info:" with the machine, each node, each zone, the free
- * blocks of each zone by order (letters U M E H C I: types that have some), then totals.
+ * The report is Linux's: a line that says what was asked, the call trace, then "Mem-Info:" with the machine, each node,
+ * each zone, the free blocks of each zone by order (letters U M E H C I: types that have some), then totals.
  */
-import { NULL, type NodeId } from "../hal/addr.ts";
+import { type NodeId } from "../hal/addr.ts";
 import { NSEC_PER_SEC, local_clock } from "../hal/clock.ts";
 import { cpu_is_online, nr_cpu_ids, smp_processor_id } from "../hal/cpu.ts";
 import { static_data } from "../hal/image.ts";
-import { ksym_fn, type FnPtr } from "../kernel/lib/ksym.ts";
+import { format_list } from "../kernel/lib/bitops.ts";
+import { current_comm, dump_stack } from "../kernel/lib/dump_stack.ts";
 import { list_empty } from "../kernel/lib/list.ts";
-import { pr_warn } from "../kernel/lib/printk.ts";
-import { GFP_DMA, MAX_NR_ZONES, MIGRATE_TYPES, ZONE_DMA, __GFP_NOWARN, format_gfp, gfp_zone } from "./gfp.ts";
+import { KERN_WARNING, pr_warn } from "../kernel/lib/printk.ts";
+import {
+  GFP_DMA, MAX_NR_ZONES, MIGRATE_TYPES, ZONE_DMA, __GFP_DIRECT_RECLAIM, __GFP_NOWARN, format_gfp, gfp_zone,
+} from "./gfp.ts"; // prettier-ignore
 import { zone_pcp } from "./pcp.ts";
+import { node_is_hopeless } from "./reclaim_state.ts";
 import {
   NR_ACTIVE_ANON, NR_ACTIVE_FILE, NR_FILE_DIRTY, NR_FILE_MAPPED, NR_FILE_PAGES, NR_INACTIVE_ANON,
   NR_INACTIVE_FILE, NR_ISOLATED_ANON, NR_ISOLATED_FILE, NR_KERNEL_MISC_RECLAIMABLE, NR_KERNEL_STACK_KB, NR_PAGETABLE,
@@ -23,30 +27,30 @@ import { wmark_pages } from "./watermark.ts";
 import {
   FreeArea, NODE_DATA, NR_FREE_CMA, NR_FREE_PAGES, NR_MLOCK, NR_PAGE_ORDERS, NR_ZONE_ACTIVE_ANON,
   NR_ZONE_ACTIVE_FILE, NR_ZONE_INACTIVE_ANON, NR_ZONE_INACTIVE_FILE, NR_ZONE_UNEVICTABLE, NR_ZONE_WRITE_PENDING,
-  PerCpuPages, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone, for_each_online_node, for_each_populated_zone, for_each_zone, node_state,
-  type ZonePtr,
+  PerCpuPages, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Zone, for_each_online_node, for_each_populated_zone, for_each_zone, node_allowed,
+  node_state, type NodeMask, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
 const RATE_LIMIT_NS = 10 * NSEC_PER_SEC;
-/** `next_ns`: no report before then. `comm_fn`: who asks; filled by the layer that has tasks. */
-const state = static_data("warn_alloc", { next_ns: "u64", comm_fn: "*fn" });
-
-/** Sets where the name of the current task comes from: a ksym of `() => string`. */
-export function set_warn_alloc_comm(fn: FnPtr): void {
-  state.comm_fn = fn;
-}
-
-function current_comm(): string {
-  return state.comm_fn === NULL ? `swapper/${smp_processor_id()}` : (ksym_fn(state.comm_fn)() as string);
-}
+/** `next_ns`: no report before then. */
+const state = static_data("warn_alloc", { next_ns: "u64" });
 
 /** Reports a request that failed, unless it does not want that or another report was made in the last 10 seconds. */
-export function warn_alloc(gfp: number, order: number): void {
+export function warn_alloc(gfp: number, order: number, nodemask: NodeMask): void {
+  warn_alloc_text(gfp, nodemask, `page allocation failure: order:${order}`);
+}
+
+/** The same for who takes pages in his own way: `what` failed. */
+export function warn_alloc_text(gfp: number, nodemask: NodeMask, what: string): void {
   if ((gfp & __GFP_NOWARN) !== 0) return;
   if ((gfp & GFP_DMA) !== 0 && !has_managed_dma()) return;
   if (local_clock() < state.next_ns) return;
   state.next_ns = local_clock() + RATE_LIMIT_NS;
-  for (const line of warn_alloc_lines(gfp, order)) pr_warn(line);
+  pr_warn(warn_alloc_head(gfp, nodemask, what));
+  dump_stack(KERN_WARNING);
+  // Nodes that a request was not allowed are left out if it was one that may wait.
+  const shown = (gfp & __GFP_DIRECT_RECLAIM) !== 0 ? nodemask : 0;
+  for (const line of show_mem_lines(gfp_zone(gfp), shown)) pr_warn(line);
 }
 
 function has_managed_dma(): boolean {
@@ -55,40 +59,28 @@ function has_managed_dma(): boolean {
   return false;
 }
 
-/** The report of a failed request. */
-export function warn_alloc_lines(gfp: number, order: number): string[] {
-  const nodes = node_list([...for_each_online_node()]);
-  const mode = `0x${gfp.toString(16)}(${format_gfp(gfp)})`;
-  const head = `page allocation failure: order:${order}, mode:${mode}, nodemask=(null),cpuset=/,mems_allowed=${nodes}`;
-  return [`${current_comm()}: ${head}`, ...show_mem_lines(gfp_zone(gfp))];
+/** First line of the report of a failed request. */
+function warn_alloc_head(gfp: number, nodemask: NodeMask, what: string): string {
+  const nodes = [...for_each_online_node()];
+  const mask = nodemask === 0 ? "(null)" : format_list(nodes.filter((node) => (nodemask >> node) & 1));
+  const mode = `mode:0x${gfp.toString(16)}(${format_gfp(gfp)})`;
+  return `${current_comm()}: ${what}, ${mode}, nodemask=${mask},cpuset=/,mems_allowed=${format_list(nodes)}`;
 }
 
-/** "0-1,3": numbers as `%*pbl` prints a mask. */
-export function node_list(nodes: readonly number[]): string {
-  const runs: number[][] = [];
-  for (const node of nodes) {
-    const run = runs.at(-1);
-    if (run && run.at(-1) === node - 1) run.push(node);
-    else runs.push([node]);
-  }
-  return runs.map((run) => (run.length === 1 ? `${run[0]}` : `${run[0]}-${run.at(-1)}`)).join(",");
-}
-
-/** "Mem-Info:" and what follows, of the zones up to `highest_zone`. */
-export function show_mem_lines(highest_zone = MAX_NR_ZONES - 1): string[] {
+/** "Mem-Info:" and what follows, of the zones up to `highest_zone` and the nodes of a mask. */
+export function show_mem_lines(highest_zone = MAX_NR_ZONES - 1, nodemask: NodeMask = 0): string[] {
   const zones = [...for_each_populated_zone()];
-  const shown = zones.filter((zone) => Zone.zone_idx.get(zone) <= highest_zone);
+  const nodes = [...for_each_online_node()].filter((node) => nodemask === 0 || (nodemask >> node) & 1);
+  const shown = zones.filter((zone) => Zone.zone_idx.get(zone) <= highest_zone && node_allowed(zone, nodemask));
   const present = sum(zones, (zone) => Zone.present_pages.get(zone));
   const managed = sum(zones, (zone) => Zone.managed_pages.get(zone));
   return [
     "Mem-Info:",
     ...global_lines(sum(zones, free_pcp)),
-    ...[...for_each_online_node()].map(node_line),
+    ...nodes.map(node_line),
     ...shown.flatMap(zone_lines),
     ...shown.map(free_blocks_line),
-    ...[...for_each_online_node()].map(
-      (node) => `Node ${node} hugepages_total=0 hugepages_free=0 hugepages_surp=0 hugepages_size=2048kB`,
-    ),
+    ...nodes.map((node) => `Node ${node} hugepages_total=0 hugepages_free=0 hugepages_surp=0 hugepages_size=2048kB`),
     `${global_node_page_state(NR_FILE_PAGES)} total pagecache pages`,
     "0 pages in swap cache",
     "Free swap  = 0kB",
@@ -135,7 +127,7 @@ function node_line(node: NodeId): string {
     `dirty:${kb(NR_FILE_DIRTY)}`, `writeback:${kb(NR_WRITEBACK)}`, `shmem:${kb(NR_SHMEM)}`,
     "shmem_thp:0kB", "shmem_pmdmapped:0kB", "anon_thp:0kB",
     `kernel_stack:${node_page_state(NODE_DATA(node), NR_KERNEL_STACK_KB)}kB`, `pagetables:${kb(NR_PAGETABLE)}`,
-    `sec_pagetables:${kb(NR_SECONDARY_PAGETABLE)}`, "all_unreclaimable? no", "Balloon:0kB",
+    `sec_pagetables:${kb(NR_SECONDARY_PAGETABLE)}`, `all_unreclaimable? ${node_is_hopeless(NODE_DATA(node)) ? "yes" : "no"}`, "Balloon:0kB",
   ].join(" "); // prettier-ignore
 }
 

@@ -18,10 +18,11 @@ import { ram32 } from "../hal/ram.ts";
 import { struct, type StructInfo } from "../hal/struct.ts";
 import { fls, is_power_of_2 } from "../kernel/lib/bitops.ts";
 import { WARN_ON, panic } from "../kernel/lib/bug.ts";
+import { dump_stack } from "../kernel/lib/dump_stack.ts";
 import { EINVAL, ENOMEM } from "../kernel/lib/errno.ts";
 import { caller_symbol, ksym_address } from "../kernel/lib/ksym.ts";
 import { ListHead, list_add, list_del, list_next, list_prev } from "../kernel/lib/list.ts";
-import { pr_warn } from "../kernel/lib/printk.ts";
+import { KERN_WARNING, pr_warn } from "../kernel/lib/printk.ts";
 import { RANDOM_SLAB, get_random_u32, get_random_u32_below } from "../kernel/lib/random.ts";
 import { rcu_barrier, rcu_pending } from "../kernel/lib/rcu.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
@@ -87,7 +88,7 @@ export const SlabAlias = struct("slab_alias", { list: ListHead, cache: "*kmem_ca
 
 /** What an allocator is. Not hot code calls it through here; `alloc` and `free` are. */
 export interface SlabOps {
-  readonly name: "slub" | "slab" | "slob";
+  readonly name: "slub" | "slab" | "slob" | "buddy";
   /** Computes the layout and makes the per-CPU and per-node parts. 0 or -errno. */
   create(cache: CachePtr): number;
   /** NULL when out of memory. Context: sleeps if gfp allows it. */
@@ -107,12 +108,16 @@ export interface SlabOps {
   readonly kmalloc_min?: number;
   /** Flags that kmalloc's caches are made with, beside those of their kind. */
   readonly kmalloc_flags?: number;
+  /** Keeps no figures of a cache but the live objects: there is no /proc/slabinfo. */
+  readonly no_slabinfo?: true;
   /** Serves kmalloc up to `max_size` bytes without caches. */
   readonly kmalloc?: {
     readonly max_size: number;
     alloc(size: number, gfp: number, node: NodeId): Obj;
     ksize(object: Obj): number;
     size_roundup(size: number): number;
+    /** Objects that it has handed out, for the leak check. */
+    live_objects?(): number;
   };
   /** As many objects as asked for in `objects`, or none: n or 0. Absent: one at a time. */
   alloc_bulk?(cache: CachePtr, gfp: number, nr: number, objects: Obj[]): number;
@@ -126,6 +131,20 @@ export interface SlabOps {
   set_fast_path?(cache: CachePtr): void;
   /** Called once kmalloc works, with boot's caches all made. */
   late_init?(): void;
+  /** First byte of the first object of a slab; default: the slab's, behind a red zone. */
+  first_object?(slab: Ptr): Obj;
+  /** Bytes of an object that its owner may use; default: its slot, where nothing of the allocator's lies in it. */
+  ksize?(cache: CachePtr): number;
+  /** A further name is given only to a cache that is at least as strictly aligned. */
+  readonly merge_by_align?: boolean;
+  /** Takes what is written to /proc/slabinfo: 0 or -errno. Absent: the file cannot be written. */
+  slabinfo_write?(text: string): number;
+  /** What /proc/slabinfo says behind its columns; absent or "": nothing. */
+  slabinfo_stats?(cache: CachePtr): string;
+  /** Power-off: undoes what was tuned, so that what is in use compares with what was before. */
+  shutdown?(): void;
+  /** To be called on each CPU every two seconds: gives back what was not used since. */
+  reap?(): void;
 }
 
 /** What /proc/slabinfo says of a cache, and how many objects are really handed out. */
@@ -196,6 +215,7 @@ export function kmalloc_fix_flags(gfp: number): number {
   const fixed = gfp & ~GFP_SLAB_BUG_MASK;
   const show = (flags: number): string => `0x${(flags >>> 0).toString(16)} (${format_gfp(flags)})`;
   pr_warn(`Unexpected gfp: ${show(invalid)}. Fixing up to gfp: ${show(fixed)}. Fix your code!`);
+  dump_stack(KERN_WARNING);
   return fixed;
 }
 
@@ -341,6 +361,7 @@ export function kmem_cache_create(
   if (cache > 0) return cache;
   if (flags & SLAB_PANIC) panic(`__kmem_cache_create_args: Failed to create slab '${name}'. Error ${cache}`);
   pr_warn(`__kmem_cache_create_args(${name}) failed with error ${cache}`);
+  dump_stack(KERN_WARNING);
   return NULL;
 }
 
@@ -382,6 +403,7 @@ export function kmem_cache_check(name: string, size: number, args: KmemCacheArgs
   const max = 4096 << MAX_PAGE_ORDER;
   if (!/^[\x21-\x7e]+$/.test(name) || name.length >= CACHE_NAME_BYTES || name.includes("/"))
     return `a cache name has 1 to ${CACHE_NAME_BYTES - 1} printable characters without blanks or "/", not "${name}"`;
+  if (/^\.\.?$/.test(name)) return `"${name}" names a folder, so it cannot name a cache in sysfs`;
   if (!Number.isInteger(size) || size < 1 || size > max) return `an object has 1 to ${max} bytes, not ${size}`;
   if (align !== 0 && (!is_power_of_2(align) || align > max)) return `an alignment is 0 or a power of two, not ${align}`;
   const unknown = flags & ~SLAB_FLAGS_PERMITTED;
@@ -473,6 +495,7 @@ function find_mergeable(object_size: number, asked_align: number, flags: number)
     const slot = KmemCache.size.get(cache);
     if (!slab_mergeable(cache) || size > slot || slot - size >= 8 || slot % align !== 0) continue;
     if ((flags ^ KmemCache.flags.get(cache)) & MERGE_SAME) continue;
+    if (ops.merge_by_align && KmemCache.align.get(cache) % align !== 0) continue;
     return cache;
   }
   return NULL;

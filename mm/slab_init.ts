@@ -81,10 +81,14 @@ export function make_permanent(from: CachePtr): CachePtr {
     const slab = pfn_to_page(pfn);
     if (page_is_slab(slab) && Slab.slab_cache.get(slab) === from) Slab.slab_cache.set(slab, cache);
   }
-  init_list_head(KmemCache.list.at(cache));
+  list_boot_cache(cache);
+  return cache;
+}
+
+/** Puts one of the first caches on the list of all. */
+export function list_boot_cache(cache: CachePtr): void {
   list_add(KmemCache.list.at(cache), slab_data.caches);
   slab_data.nr_caches = slab_data.nr_caches + 1;
-  return cache;
 }
 
 /** Brings the slab layer up under the allocator `ops`. */
@@ -125,7 +129,7 @@ function create_kmalloc_caches(): void {
 }
 
 /** The kmalloc cache of one kind and class; made, if it is not there yet. */
-function create_kmalloc_cache(type: number, size: number, index: number): CachePtr {
+export function create_kmalloc_cache(type: number, size: number, index: number): CachePtr {
   const slot = type * 16 + index;
   const there = slab_data.kmalloc_caches.get(slot);
   if (there !== NULL) return there;

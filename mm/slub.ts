@@ -37,6 +37,7 @@ import { spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { get_order } from "../kernel/lib/bitops.ts";
 import { should_failslab } from "./fault_inject.ts";
 import { GFP_NOWAIT, NUMA_NO_NODE, __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, format_gfp, gfp_zone } from "./gfp.ts";
+import { mempolicy_slab_node } from "./mempolicy.ts";
 import { Slab, page_to_nid, type PagePtr, type SlabPtr } from "./page.ts";
 import { sheaf_alloc, sheaf_free, type SlabSide } from "./sheaf.ts";
 import { CACHE_NO_CPU_PARTIAL, KmemCache, cache_from_obj, oo_order, slab_data, type CachePtr } from "./slab_common.ts";
@@ -260,7 +261,7 @@ function get_partial_node(cache: CachePtr, n: NodePtr): Obj {
 function get_any_partial(cache: CachePtr, gfp: number): Obj {
   const ratio = KmemCache.remote_node_defrag_ratio.get(cache);
   if (ratio === 0 || local_clock() % 1024 > ratio) return NULL;
-  const list = node_zonelist(local_memory_node(numa_node_id()), ZONELIST_FALLBACK);
+  const list = node_zonelist(mempolicy_slab_node(), ZONELIST_FALLBACK);
   for (let i = 0; ; i++) {
     const ref = ZoneList.refs.at(list, i);
     const zone = ZoneRef.zone.get(ref);

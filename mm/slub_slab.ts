@@ -367,8 +367,8 @@ function allocate_slab(cache: CachePtr, gfp: number, node: number): PagePtr {
   let light = (gfp | __GFP_NOWARN | __GFP_NORETRY) & ~__GFP_NOFAIL;
   if (light & __GFP_DIRECT_RECLAIM && order > min) light = (light | __GFP_NOMEMALLOC) & ~__GFP_RECLAIM;
   const page = alloc_slab_page(cache, light, node, order);
-  if (page !== NULL || order === min) return page;
-  const small = alloc_slab_page(cache, gfp, node, min);
+  if (page !== NULL) return page;
+  const small = alloc_slab_page(cache, gfp, node, min); // with all that the caller may do, also if it is the same order
   if (small !== NULL) stat(cache, ORDER_FALLBACK);
   return small;
 }

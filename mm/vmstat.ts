@@ -14,12 +14,12 @@
  */
 import { NULL, type CpuId, type NodeId, type Ptr } from "../hal/addr.ts";
 import { atomic_add } from "../hal/atomic.ts";
-import { CPU_OFFSET, cpu_regs, cpu_to_node, num_online_cpus, nr_cpu_ids } from "../hal/cpu.ts";
-import { per_cpu_data, per_cpu_ptr } from "../hal/image.ts";
+import { CPU_OFFSET, cpu_regs, cpu_to_node, num_online_cpus, nr_cpu_ids, on_cpu } from "../hal/cpu.ts";
+import { per_cpu_data, per_cpu_ptr, static_data } from "../hal/image.ts";
 import { ram32 } from "../hal/ram.ts";
 import { fls } from "../kernel/lib/bitops.ts";
 import {
-  NODE_DATA, NUMA_HIT, NUMA_LOCAL, NUMA_OTHER, PerCpuPages, PgData, Zone,
+  NODE_DATA, NR_NUMA_EVENTS, NUMA_HIT, NUMA_LOCAL, NUMA_OTHER, PerCpuPages, PgData, Zone,
   for_each_online_node, for_each_populated_zone, for_each_zone, type PgDataPtr, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
@@ -86,12 +86,34 @@ export const VM_EVENT_NAMES: readonly string[] = Object.freeze([
   "drop_slab", "oom_kill", "compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "compact_stall",
   "compact_fail", "compact_success", "compact_daemon_wake",
 ]); // prettier-ignore
+/** KiB read from a device. */
+export const PGPGIN = 0;
 /** Pages allocated from a zone: PGALLOC + its index. */
 export const PGALLOC = 4;
+/** Direct reclaims for a request of a zone: ALLOCSTALL + its index; pages of too high a zone that a scan met: PGSKIP + it. */
+export const ALLOCSTALL = 9;
+export const PGSKIP = 14;
 export const PGFREE = 19;
+export const PGACTIVATE = 20;
+export const PGDEACTIVATE = 21;
+/** Page faults resolved; those among them that could keep a page instead of copying it. */
+export const PGFAULT = 23;
+export const PGREUSE = 27;
+export const PGREFILL = 26;
+/** By whom: + 0 kswapd, + 1 whoever allocates. */
+export const PGSTEAL_KSWAPD = 28;
+export const PGSCAN_KSWAPD = 32;
+export const PGSCAN_DIRECT_THROTTLE = 36;
+/** Of what: + 0 anonymous pages, + 1 pages of files. */
+export const PGSCAN_ANON = 37;
+export const PGSTEAL_ANON = 39;
 export const SLABS_SCANNED = 44;
+export const KSWAPD_LOW_WMARK_HIT_QUICKLY = 46;
+export const KSWAPD_HIGH_WMARK_HIT_QUICKLY = 47;
+export const PAGEOUTRUN = 48;
 export const DROP_PAGECACHE = 50;
 export const DROP_SLAB = 51;
+export const OOM_KILL = 52;
 const NR_VM_EVENT_ITEMS = 60;
 
 /** Counts of each CPU. Only that CPU writes its copy. */
@@ -178,8 +200,26 @@ export function global_node_page_state(item: number): number {
   return sum;
 }
 
+const numa_stat = static_data("numa_stat", { off: "u32" });
+
+/** `vm.numa_stat`: 0 while NUMA counters are not wanted; all of them read as 0 then. */
+export function numa_stat_enabled(): number {
+  return 1 - numa_stat.off;
+}
+
+/** Switches them off, or on again from 0. What happens in between is counted and thrown away: cheaper than to ask. */
+export function set_numa_stat(on: number): void {
+  if (on === numa_stat_enabled()) return;
+  numa_stat.off = 1 - on;
+  for (const zone of for_each_populated_zone()) {
+    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) on_cpu(cpu, () => fold_pcp_allocs(zone, cpu));
+    for (let item = 0; item < NR_NUMA_EVENTS; item++) Zone.numa_event.set(zone, item, 0);
+  }
+}
+
 /** A NUMA counter of a zone, with what CPUs counted apart on the hot path: allocations from their nearest zone. */
 export function zone_numa_event_state(zone: ZonePtr, item: number): number {
+  if (numa_stat.off !== 0) return 0;
   let sum = Zone.numa_event.get(zone, item);
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
     const local = cpu_to_node(cpu) === Zone.node.get(zone) ? NUMA_LOCAL : NUMA_OTHER;

@@ -29,6 +29,8 @@ export const pageblock_nr_pages = 512;
 /** Orders 0..3 with three types each, and order 9 twice. */
 export const NR_PCP_LISTS = 14;
 export const MAX_NUMNODES = 16;
+/** A set of nodes: bit n is node n. Where it limits a request, 0 stands for any node. */
+export type NodeMask = number;
 
 export const WMARK_MIN = 0;
 export const WMARK_LOW = 1;
@@ -90,6 +92,7 @@ export const NR_NUMA_EVENTS = 6;
 export const ZONE_BOOSTED_WATERMARK = 0;
 export const ZONE_RECLAIM_ACTIVE = 1;
 export const ZONE_BELOW_HIGH = 2;
+export const ZONE_KSWAPD_AWAKE = 3; // the node's kswapd runs: requests look at other nodes first
 
 export const Zone = struct(
   "zone",
@@ -135,6 +138,20 @@ export type ZoneListPtr = Ptr<"zonelist">;
 export const ZONELIST_FALLBACK = 0;
 export const ZONELIST_NOFALLBACK = 1;
 
+/** Lists of `lruvec`: pages in use that could be had back, by what they are and how lately they were used. */
+export const LRU_INACTIVE_ANON = 0;
+export const LRU_ACTIVE_ANON = 1;
+export const LRU_INACTIVE_FILE = 2;
+export const LRU_ACTIVE_FILE = 3;
+export const LRU_UNEVICTABLE = 4;
+export const NR_LRU_LISTS = 5;
+
+/** A node's pages in use: see mm/swap.ts. */
+export const Lruvec = struct("lruvec", {
+  lru_lock: SpinLock,
+  lists: array(ListHead, NR_LRU_LISTS), // newest at the head; linked by page->lru
+});
+
 export const PgData = struct(
   "pglist_data",
   {
@@ -147,6 +164,13 @@ export const PgData = struct(
     node_spanned_pages: "u32",
     totalreserve_pages: "u32",
     vm_stat: `u32[56]`,
+    lruvec: Lruvec,
+    // Of kswapd, the node's own thread of reclaim: see mm/vmscan.ts.
+    kswapd: "*task_struct", // NULL while there is none
+    kswapd_awake: "u32",
+    kswapd_order: "u32", // what it was woken for: the largest order, and
+    kswapd_highest_zoneidx: "u32", // the highest zone; MAX_NR_ZONES: nothing
+    kswapd_failures: "u32", // runs without a page; MAX_RECLAIM_RETRIES: the node is hopeless
   },
   { align: L1_CACHE_BYTES },
 );
@@ -159,6 +183,7 @@ export const node_state = static_data("node_data", {
   totalram_pages: "u32", // managed pages of the machine
   totalreserve_pages: "u32",
   min_free_kbytes: "u32",
+  policy_zone: "u32", // the highest zone below Movable that any node has: memory policies bind requests for it
 });
 
 /** The node's control block; NULL where there is no such node. */
@@ -185,6 +210,11 @@ export function* for_each_zone(): Generator<ZonePtr> {
 /** The zone of a page. */
 export function page_zone(page: PagePtr): ZonePtr {
   return PgData.node_zones.at(node_state.node_data.get(page_to_nid(page)), page_zonenum(page));
+}
+
+/** True if a request limited to `nodemask` may use a zone. */
+export function node_allowed(zone: ZonePtr, nodemask: NodeMask): boolean {
+  return nodemask === 0 || ((nodemask >> Zone.node.get(zone)) & 1) !== 0;
 }
 
 export function zone_end_pfn(zone: ZonePtr): Pfn {

@@ -115,14 +115,14 @@ interface Moment {
   readonly pages: number;
   readonly held: ReadonlySet<Holding>;
   readonly pids: ReadonlySet<number>;
-  /** Each file and folder outside of /proc and /sys: its inode, and its bytes if it has any of its own. */
+  /** Each file and folder outside of /proc, /sys and the read-only /usr: its inode, and its bytes if it has any of its own. */
   readonly files: ReadonlyMap<string, string>;
 }
 
 function walk_files(folder: string, found: Map<string, string>): Map<string, string> {
   for (const { name, is_directory } of list_directory(folder === "" ? "/" : folder, "faultsweep")) {
     const path = `${folder}/${name}`;
-    if (path === "/proc" || path === "/sys") continue;
+    if (["/proc", "/sys", "/usr"].includes(path)) continue; // not in files, or read-only
     const stat = vfs_stat(utf8_encode(path), false);
     if (typeof stat === "number") continue; // gone
     found.set(path, `${stat.ino}${is_directory ? "" : `, ${plural(stat.size, "byte")}`}`);

@@ -2,21 +2,23 @@
  * Looking at the heap: `slab`, `map`, `explain`, `frag`, `peek`, `pahole`, `validate`; and `poke` and `on`, which change
  * what there is to look at. The drawing is done in boot/figures/.
  */
-import { PAGE_SHIFT, PAGE_SIZE, px, type Ptr } from "../../hal/addr.ts";
+import { PAGE_SHIFT, PAGE_SIZE, px, virt_px, type Ptr } from "../../hal/addr.ts";
 import { nr_cpu_ids } from "../../hal/cpu.ts";
 import { events, type KernelEvents, type SlabEvent } from "../../hal/events.ts";
 import { ram_read_bytes, ram_write_bytes } from "../../hal/ram.ts";
 import { struct_layouts, type FieldInfo, type StructInfo } from "../../hal/struct.ts";
-import { mem_map_state } from "../../mm/page.ts";
+import { ptr_to_virt } from "../../mm/kernel_map.ts";
+import { mem_map_state, page_address } from "../../mm/page.ts";
 import { KmemCache, for_each_cache, get_slabinfo, type CachePtr } from "../../mm/slab_common.ts";
-import { slab_address } from "../../mm/slub_slab.ts";
 import { validate_mm } from "../../mm/validate.ts";
 import { Zone, for_each_populated_zone } from "../../mm/zone.ts";
+import { cache_named, parse_address } from "../figures/address.ts";
 import { draw_place, locate } from "../figures/explain.ts";
 import { FRAG_MAX, FRAG_SIZES, draw_frag, frag_figure } from "../figures/frag.ts";
 import { draw_map, memory_map, type MapBy } from "../figures/map.ts";
-import { cache_named, letters, parse_address, plural, slabs_of } from "../figures/names.ts";
-import { draw_slab, slab_figure } from "../figures/slab.ts";
+import { letters, plural } from "../figures/names.ts";
+import { slab_view } from "../figures/views.ts";
+import { parse_mapped, peek_mapped, poke_mapped } from "./vmalloc.ts";
 import {
   CommandError, nearest, parse_count, register, usage_error, type Context, type Result,
 } from "./registry.ts"; // prettier-ignore
@@ -31,6 +33,11 @@ and kmem_cache_node of each node (partial and full slabs), then each slab as a r
 numbered in the order in which they will be handed out. Slabs have letters in order of birth, node by node; A3 is
 object 3 of slab A, and may be typed wherever an object's address may. Without --all text stays on one screen.
 
+Under SLAB: each CPU's array_cache (objects in it of its limit, those that go next) and each node's lists, shared and
+alien array; behind a slab's address its colour. * is free in an array, 1-9a-z free on the slab, by its index array.
+
+Under SLOB, which has no slabs, NAME is one of its lists of pages, small, medium or large, or a cache.
+
 With --watch COMMAND it runs that command and prints a line for each move of a slab of this cache: slab, from, to, and
 the counter that the move added to.
 
@@ -40,11 +47,15 @@ the counter that the move added to.
   run(ctx, args) {
     const at = args.indexOf("--watch");
     const words = args.slice(0, at < 0 ? undefined : at).filter((word) => word !== "--all");
-    const cache = cache_named(words[0]);
     if (words.length > 1) throw usage_error(this, `"${words[1]}" is not expected`);
-    if (at >= 0) return watch_moves(ctx, cache, args.slice(at + 1));
-    const figure = slab_figure(cache);
-    return { text: draw_slab(figure, args.includes("--all")), json: figure };
+    const view = slab_view();
+    if (at >= 0 && view.list_figure)
+      throw new CommandError(
+        "slab --watch: no slab moves, for there are none; slab small|medium|large shows the pages",
+      );
+    if (at >= 0) return watch_moves(ctx, cache_named(words[0]), args.slice(at + 1));
+    const figure = view.list_figure?.(words[0] ?? "") ?? view.figure(cache_named(words[0]));
+    return { text: view.draw(figure, args.includes("--all")), json: figure };
   },
 });
 
@@ -58,15 +69,19 @@ interface Move {
 /** Where an event says that a slab went; a new slab is on its way from the page allocator. */
 function destination(name: keyof KernelEvents, event: SlabEvent & { cpu?: number; list?: string }): string {
   if (name === "slab:cpu") return `cpu ${event.cpu}${event.list === "partial" ? " partial" : ""}`;
-  return { "slab:full": "full", "slab:partial": "partial", "slab:discard": "buddy" }[name as string] ?? "new";
+  return (
+    { "slab:full": "full", "slab:partial": "partial", "slab:free": "free", "slab:discard": "buddy" }[name as string] ??
+    "new"
+  );
 }
 
 /** Runs a command and records every move of the cache's slabs. */
 async function watch_moves(ctx: Context, cache: CachePtr, words: readonly string[]): Promise<Result> {
   if (words.length === 0) throw new CommandError("slab --watch: a command is missing");
   const name = KmemCache.name.get(cache);
-  const slabs = slabs_of(cache).map(slab_address);
-  const places = new Map(slab_figure(cache).slabs.map((row, i) => [slabs[i]!, { id: row.id, on: row.on }]));
+  const { slabs_of, figure } = slab_view();
+  const slabs = slabs_of(cache).map((slab) => page_address(slab as Ptr));
+  const places = new Map(figure(cache).slabs.map((row, i) => [slabs[i]!, { id: row.id, on: row.on }]));
   const moves: Move[] = [];
   let born = slabs.length;
   const listener = (event_name: keyof KernelEvents) => (event: SlabEvent) => {
@@ -75,10 +90,11 @@ async function watch_moves(ctx: Context, cache: CachePtr, words: readonly string
     const place = places.get(event.slab);
     if (!place || event_name === "slab:new") return;
     const to = destination(event_name, event);
+    if (to === place.on) return; // only its place in the list is another
     moves.push({ slab: place.id, from: place.on, to, counter: event.counter });
     place.on = to;
   };
-  const listeners = (["slab:new", "slab:cpu", "slab:partial", "slab:full", "slab:discard"] as const).map(
+  const listeners = (["slab:new", "slab:cpu", "slab:partial", "slab:full", "slab:free", "slab:discard"] as const).map(
     (event_name) => [event_name, listener(event_name)] as const,
   );
   for (const [event_name, listen] of listeners) events.on(event_name, listen as never);
@@ -161,7 +177,7 @@ function check_range(what: string, ptr: Ptr, bytes: number): void {
 }
 
 /** 16 bytes a line, in pairs, and what of it is text. */
-function hex_dump(ptr: Ptr, bytes: Uint8Array): string {
+function hex_dump(address: (at: number) => string, bytes: Uint8Array): string {
   const hex = Buffer.from(bytes).toString("hex");
   const chars = Buffer.from(bytes)
     .toString("latin1")
@@ -169,7 +185,7 @@ function hex_dump(ptr: Ptr, bytes: Uint8Array): string {
   const lines: string[] = [];
   for (let at = 0; at < bytes.length; at += 16) {
     const pairs = hex.slice(2 * at, 2 * at + 32).match(/.{1,4}/g)!;
-    lines.push(`${px(ptr + at)}: ${pairs.join(" ").padEnd(39)}  ${chars.slice(at, at + 16)}`);
+    lines.push(`${address(at)}: ${pairs.join(" ").padEnd(39)}  ${chars.slice(at, at + 16)}`);
   }
   return lines.join("\n");
 }
@@ -179,16 +195,19 @@ register({
   group: "look",
   usage: "peek ADDR [LEN]",
   summary: "raw bytes of RAM, as a hex dump",
-  man: `LEN is 64 bytes if not given. JSON: {"address", "hex"}.`,
+  man: `ADDR is of the direct map, or of vmalloc or the kernel image, which are looked up in the page tables.
+LEN is 64 bytes if not given. JSON: {"address", "hex"}.`,
   reads: true,
   run(_ctx, [text, length_text, ...more]) {
     if (text === undefined || more.length > 0) throw usage_error(this);
-    const ptr = parse_address(text);
     const length =
       length_text === undefined ? 64 : parse_count("LEN", length_text, 1, mem_map_state.max_pfn * PAGE_SIZE);
-    check_range("peek", ptr, length);
-    const bytes = ram_read_bytes(ptr, length);
-    return { text: hex_dump(ptr, bytes), json: { address: px(ptr), hex: Buffer.from(bytes).toString("hex") } };
+    const va = parse_mapped(text);
+    const ptr = va === undefined ? parse_address(text) : 0;
+    if (va === undefined) check_range("peek", ptr, length);
+    const bytes = va === undefined ? ram_read_bytes(ptr, length) : peek_mapped(va, length);
+    const address = (at: number): string => virt_px((va ?? ptr_to_virt(ptr)) + at);
+    return { text: hex_dump(address, bytes), json: { address: address(0), hex: Buffer.from(bytes).toString("hex") } };
   },
 });
 
@@ -200,16 +219,20 @@ register({
   man: `Each BYTE is one or two hex digits. Nothing is checked: this is how one breaks a heap to see what breaks. \`validate\` says.`,
   run(_ctx, [text, ...texts]) {
     if (text === undefined || texts.length === 0) throw usage_error(this);
-    const ptr = parse_address(text);
+    const va = parse_mapped(text);
+    const ptr = va === undefined ? parse_address(text) : 0;
     const bytes = texts.map((byte) => {
       if (!/^(0x)?[0-9a-f]{1,2}$/i.test(byte)) throw new CommandError(`poke: "${byte}" is no byte: give 00 to ff`);
       return parseInt(byte, 16);
     });
-    check_range("poke", ptr, bytes.length);
-    ram_write_bytes(ptr, Uint8Array.from(bytes));
+    if (va === undefined) {
+      check_range("poke", ptr, bytes.length);
+      ram_write_bytes(ptr, Uint8Array.from(bytes));
+    } else poke_mapped(va, Uint8Array.from(bytes));
+    const address = va === undefined ? px(ptr) : virt_px(va);
     return {
-      text: `${plural(bytes.length, "byte")} written at ${px(ptr)}`,
-      json: { address: px(ptr), written: bytes.length },
+      text: `${plural(bytes.length, "byte")} written at ${address}`,
+      json: { address, written: bytes.length },
     };
   },
 });

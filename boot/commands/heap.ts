@@ -11,19 +11,29 @@ import { ENOMEM, strerror } from "../../kernel/lib/errno.ts";
 import { list_del } from "../../kernel/lib/list.ts";
 import { ksym } from "../../kernel/lib/ksym.ts";
 import { GFP_KERNEL, NUMA_NO_NODE, parse_gfp } from "../../mm/gfp.ts";
-import { KMALLOC_MAX_SIZE, ZERO_SIZE_PTR, kfree, kmalloc, kmalloc_node, krealloc, ksize } from "../../mm/kmalloc.ts";
-import { Slab, page_address, page_is_slab, pfn_to_page, virt_to_head_page } from "../../mm/page.ts";
+import {
+  KMALLOC_MAX_SIZE,
+  ZERO_SIZE_PTR,
+  kfree,
+  kmalloc,
+  kmalloc_node,
+  krealloc,
+  ksize,
+  virt_to_cache,
+} from "../../mm/kmalloc.ts";
+import { page_address, page_is_slab, pfn_to_page, virt_to_head_page } from "../../mm/page.ts";
 import { __free_pages, alloc_pages, alloc_pages_node } from "../../mm/page_alloc.ts";
 import {
   KmemCache, SlabAlias, __kmem_cache_create_args, find_cache, for_each_alias, get_slabinfo, kmem_cache_alloc,
   kmem_cache_alloc_node, kmem_cache_check, kmem_cache_destroy, kmem_cache_free, kmem_cache_shrink, oo_objects, oo_order,
-  type CachePtr, type KmemCacheArgs,
+  slab_ops, type CachePtr, type KmemCacheArgs,
 } from "../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_FLAG_NAMES } from "../../mm/slab_layout.ts";
 import { MAX_PAGE_ORDER, NODE_DATA, node_state } from "../../mm/zone.ts";
+import { cache_named, parse_address } from "../figures/address.ts";
 import { held_order, locate, type Place } from "../figures/explain.ts";
-import { address_text, cache_named, parse_address, plural, share } from "../figures/names.ts";
-import { live_objects } from "../figures/slab.ts";
+import { address_text, plural, share } from "../figures/names.ts";
+import { slab_view } from "../figures/views.ts";
 import {
   CommandError, line, parse_args, parse_count, register, usage_error, type Context, type Holding, type Result,
 } from "./registry.ts"; // prettier-ignore
@@ -73,7 +83,8 @@ function what_it_is(text: string, ptr: Ptr, place: Place): string {
     : `${text} lies in ${kind} of order ${order} at ${px(start)}`;
 }
 
-function what_slab_part(text: string, { cache, slab, object, offset, free, owner }: Place): string {
+function what_slab_part(text: string, { cache, slab, object, offset, free, owner, what }: Place): string {
+  if (what !== undefined) return `${text} ${offset ? `points ${offset} bytes into` : "is"} ${what}`;
   if (object === undefined) return `${text} lies in slab ${slab} of ${cache}, behind its last object`;
   if (offset !== 0) return `${text} points ${offset} bytes into ${slab}${object} of ${cache}`;
   if (free) return `${text}, object ${slab}${object} of ${cache}, is free already`;
@@ -101,12 +112,14 @@ function parse_addresses(what: string, texts: readonly string[], cache?: string)
 }
 
 const is_slot = (holding: Holding): boolean => holding.kind === "object" || holding.kind === "block";
+/** What kfree and ksize take: all of these, but where kmalloc has no caches only its own blocks. */
+const is_kmallocs = ({ kind }: Holding): boolean => kind === "block" || (kind === "object" && !slab_ops().kmalloc);
 
+const CTOR_BYTES = 4;
 /** The constructor of `kmem create … ctor`: the first four bytes of each object read AAAA. */
 function console_ctor(object: Obj): void {
-  const slab = virt_to_head_page(object);
-  const cache: CachePtr = Slab.slab_cache.get(slab as Ptr);
-  ram_fill(object, 0x41, Math.min(4, KmemCache.object_size.get(cache)));
+  const cache = virt_to_cache(object);
+  ram_fill(object, 0x41, cache === NULL ? CTOR_BYTES : Math.min(CTOR_BYTES, KmemCache.object_size.get(cache)));
 }
 ksym("console_ctor", console_ctor);
 
@@ -202,6 +215,10 @@ function create(ctx: Context, args: Args): Result {
   if (wrong !== undefined) throw new CommandError(`kmem create: ${wrong}`);
   if (useroffset < 0 || usersize < 0 || useroffset + usersize > size || (usersize === 0 && useroffset > 0))
     throw new CommandError(`kmem create: bytes ${useroffset} to ${useroffset + usersize} are no part of ${size} bytes`);
+  if (given.ctor && size < CTOR_BYTES && slab_ops().kmalloc)
+    throw new CommandError(
+      `kmem create: the constructor writes ${CTOR_BYTES} bytes; give a size of ${CTOR_BYTES} or more`,
+    );
   if (find_cache(name) !== NULL) throw new CommandError(`kmem create: a cache named ${name} exists already`);
   const cache = __kmem_cache_create_args(name, size, given, flags);
   if (cache === -ENOMEM) throw new CommandError(`kmem create ${name}: out of memory`);
@@ -231,7 +248,7 @@ function describe_cache(name: string, cache: CachePtr): Result {
   const [object_size, slab_size] = [KmemCache.object_size.get(cache), KmemCache.size.get(cache)];
   const [objs_per_slab, order] = [oo_objects(KmemCache.oo.get(cache)), oo_order(KmemCache.oo.get(cache))];
   const slab_bytes = PAGE_SIZE << order;
-  const lost = slab_bytes - objs_per_slab * object_size;
+  const lost = objs_per_slab === 0 ? 0 : slab_bytes - objs_per_slab * object_size;
   const merged_with = own_name === name ? null : own_name;
   const json = {
     name,
@@ -244,7 +261,9 @@ function describe_cache(name: string, cache: CachePtr): Result {
     lost,
   };
   const slab = `${objs_per_slab} in ${plural(1 << order, "page")}`;
-  const text = `${name}: slots of ${slab_size} bytes, ${slab}, unused ${share(lost, slab_bytes)}`;
+  const text = slab_view().find_block
+    ? `${name}: ${slab_size} bytes each, in no slabs`
+    : `${name}: slots of ${slab_size} bytes, ${slab}, unused ${share(lost, slab_bytes)}`;
   return { text: merged_with === null ? text : `${text}\nmerged with ${merged_with}`, json };
 }
 
@@ -306,7 +325,7 @@ function destroy(ctx: Context, args: Args): Result {
   const holding = ctx.held.list("cache", name)[0];
   if (!holding) throw new CommandError(`kmem destroy ${name}: the cache is the kernel's, not this console's`);
   const merged = KmemCache.refcount.get(cache) > 1;
-  const live = merged ? ctx.held.list("object", name).length : live_objects(cache);
+  const live = merged ? ctx.held.list("object", name).length : get_slabinfo(cache).live_objs;
   if (live > 0) throw new CommandError(`kmem destroy ${name}: ${plural(live, "object")} in use`);
   ctx.held.remove(holding.address);
   give_up_cache(cache, holding.address);
@@ -316,8 +335,9 @@ function destroy(ctx: Context, args: Args): Result {
 /** Records a block of kmalloc under the name of its cache. */
 function hold_block(ctx: Context, address: Obj): void {
   if (address === ZERO_SIZE_PTR) return;
-  const head = virt_to_head_page(address);
-  const name = page_is_slab(head) ? KmemCache.name.get(Slab.slab_cache.get(head as Ptr)) : "large kmalloc";
+  const cache = virt_to_cache(address);
+  const small = page_is_slab(virt_to_head_page(address));
+  const name = cache !== NULL ? KmemCache.name.get(cache) : small ? "kmalloc" : "large kmalloc";
   ctx.held.add({ kind: "block", name, address, release: () => kfree(address) });
 }
 
@@ -358,7 +378,7 @@ register({
     const ptr = parse_address(parsed.plain[0]);
     const size = parse_size("krealloc", parsed.plain[1]);
     const { gfp } = memory_args(parsed.named);
-    if (ptr > ZERO_SIZE_PTR) held_at(ctx, "krealloc", parsed.plain[0]!, ptr, is_slot);
+    if (ptr > ZERO_SIZE_PTR) held_at(ctx, "krealloc", parsed.plain[0]!, ptr, is_kmallocs);
     const object = krealloc(ptr, size, gfp);
     if (object === NULL) throw new CommandError(`krealloc ${size}: out of memory; the block is as it was`);
     if (object !== ptr) {
@@ -383,7 +403,9 @@ register({
     const place = locate(ptr, ctx.held);
     const starts =
       place.use === "kmalloc" ? ptr === place.block!.pfn << PAGE_SHIFT : place.offset === 0 && place.free === false;
-    if (!starts) throw new CommandError(`ksize: ${what_it_is(text!, ptr, place)}`);
+    const holding = ctx.held.find(ptr);
+    if (!starts || (holding && !is_kmallocs(holding)))
+      throw new CommandError(`ksize: ${what_it_is(text!, ptr, place)}`);
     const bytes = ksize(ptr);
     return line(String(bytes), bytes);
   },
@@ -398,7 +420,7 @@ register({
   run(ctx, args) {
     if (args.length === 0) throw usage_error(this);
     const chosen = [...parse_addresses("kfree", args)].filter(([ptr]) => ptr > ZERO_SIZE_PTR);
-    for (const [ptr, text] of chosen) held_at(ctx, "kfree", text, ptr, is_slot);
+    for (const [ptr, text] of chosen) held_at(ctx, "kfree", text, ptr, is_kmallocs);
     for (const [ptr] of chosen) {
       ctx.held.remove(ptr);
       kfree(ptr);

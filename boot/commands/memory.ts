@@ -1,5 +1,5 @@
 /** `free` and `slabtop`, as procps prints them. */
-import { KmemCache, get_slabinfo, oo_objects, oo_order } from "../../mm/slab_common.ts";
+import { KmemCache, get_slabinfo, oo_objects, oo_order, slab_ops } from "../../mm/slab_common.ts";
 import { slab_names } from "../../kernel/fs/slab_names.ts";
 import { proc_text } from "../../kernel/fs/procfs.ts";
 import { CommandError, parse_count, register, usage_error, type Result } from "./registry.ts";
@@ -43,6 +43,12 @@ register({
   },
 });
 
+/** Refuses what reads /proc/slabinfo where there is none. */
+export function need_slabinfo(command: string): void {
+  if (slab_ops().no_slabinfo)
+    throw new CommandError(`${command}: SLOB keeps no /proc/slabinfo; slab small|medium|large shows its pages`);
+}
+
 interface SlabRow {
   readonly name: string;
   readonly objs: number;
@@ -50,6 +56,7 @@ interface SlabRow {
   readonly use: number;
   readonly obj_size: number;
   readonly slabs: number;
+  readonly active_slabs: number;
   readonly obj_per_slab: number;
   readonly pages_per_slab: number;
   readonly cache_kib: number;
@@ -66,6 +73,7 @@ function slab_rows(): SlabRow[] {
       use: info.num_objs === 0 ? 0 : Math.trunc((100 * info.active_objs) / info.num_objs),
       obj_size: KmemCache.size.get(cache),
       slabs: info.num_slabs,
+      active_slabs: info.active_slabs,
       obj_per_slab: oo_objects(KmemCache.oo.get(cache)),
       pages_per_slab,
       cache_kib: info.num_slabs * pages_per_slab * 4,
@@ -84,7 +92,7 @@ const ORDERS: Readonly<Record<string, Order>> = {
   b: descending("obj_per_slab"),
   c: descending("cache_kib"),
   l: descending("slabs"),
-  v: descending("slabs"),
+  v: descending("active_slabs"),
   n: (a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)),
   o: descending("objs"),
   p: descending("pages_per_slab"),
@@ -102,7 +110,7 @@ function fixed(value: number, digits: number): string {
 function totals(rows: readonly SlabRow[]): string[] {
   const sum = (value: (row: SlabRow) => number): number => rows.reduce((total, row) => total + value(row), 0);
   const [active, objs] = [sum((row) => row.active), sum((row) => row.objs)];
-  const slabs = sum((row) => row.slabs);
+  const [active_slabs, slabs] = [sum((row) => row.active_slabs), sum((row) => row.slabs)];
   const caches = sum((row) => Number(row.objs > 0));
   const [active_size, size] = [sum((row) => row.active * row.obj_size), sum((row) => row.objs * row.obj_size)];
   const share = (part: number, whole: number): string => `(${fixed(whole === 0 ? 0 : (100 * part) / whole, 1)}%)`;
@@ -112,7 +120,7 @@ function totals(rows: readonly SlabRow[]): string[] {
   const label = (text: string): string => ` ${text.padEnd(35)}: `;
   return [
     `${label("Active / Total Objects (% used)")}${active} / ${objs} ${share(active, objs)}`,
-    `${label("Active / Total Slabs (% used)")}${slabs} / ${slabs} ${share(slabs, slabs)}`,
+    `${label("Active / Total Slabs (% used)")}${active_slabs} / ${slabs} ${share(active_slabs, slabs)}`,
     `${label("Active / Total Caches (% used)")}${caches} / ${rows.length} ${share(caches, rows.length)}`,
     `${label("Active / Total Size (% used)")}${kib(active_size)} / ${kib(size)} ${share(active_size, size)}`,
     `${label("Minimum / Average / Maximum Object")}${kib(Math.min(...sizes))} / ${kib(average)} / ${kib(Math.max(...sizes))}`,
@@ -151,8 +159,10 @@ function slabtop(args: readonly string[]): Result {
   }
   const order = Object.hasOwn(ORDERS, key) ? ORDERS[key] : undefined;
   if (!order) throw new CommandError(`slabtop -s ${key}: allowed: ${Object.keys(ORDERS).join(" ")}`);
+  need_slabinfo("slabtop");
   const rows = slab_rows().sort(order);
-  return { text: slabtop_text(rows, lines), json: rows.slice(0, lines) };
+  const json = rows.slice(0, lines).map(({ active_slabs: _, ...row }) => row);
+  return { text: slabtop_text(rows, lines), json };
 }
 
 register({

@@ -89,8 +89,11 @@ export interface Context {
   readonly width: number;
   /** True once Ctrl-C was pressed (or the job was killed): a long command ends early, having given back what it took. */
   readonly cancelled: boolean;
-  /** Runs another console line (no `;`, no `&`) and returns its answer; rejects with CommandError. */
-  run_line(line: string, options?: { cpu?: CpuId }): Promise<Result>;
+  /**
+   * Runs another console line (no `;`, no `&`) and returns its answer; rejects with CommandError. `mempolicy` is a
+   * part as a task has, under which its entries run.
+   */
+  run_line(line: string, options?: { cpu?: CpuId; mempolicy?: Ptr<"task_mempolicy"> }): Promise<Result>;
   /** Runs `fn` as a kernel entry on `cpu`; plainly if one is under way. */
   entry<T>(fn: () => T): T;
   /** The end of a step of a long command; call it outside of entries, every few hundred kernel calls. */

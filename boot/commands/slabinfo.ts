@@ -10,7 +10,9 @@
 import { parseArgs } from "node:util";
 import { S_IFLNK, S_IFMT } from "../../kernel/fs/fs.ts";
 import { sysfs_walk } from "../../kernel/fs/sysfs.ts";
+import { slab_ops } from "../../mm/slab_common.ts";
 import { write_file } from "./files.ts";
+import { need_slabinfo } from "./memory.ts";
 import { CommandError, register, usage_error, type Result } from "./registry.ts";
 
 const PAGE = 4096;
@@ -162,43 +164,48 @@ function tracking_text(s: Slab): string {
   return [part("allocation"), part("freeing")].join("\n");
 }
 
+/** Sums, averages (rounded down, as all figures of the tool), and extremes over the caches that hold objects. */
 function totals_text(slabs: readonly Slab[], plain: boolean): string {
-  const some = slabs.filter((s) => s.of("slabs") > 0);
-  const sum = (value: (s: Slab) => number): number => some.reduce((all, s) => all + value(s), 0);
-  const size = (value: number): string => size_text(Math.trunc(value), plain);
+  const some = slabs.filter((s) => s.of("slabs") > 0 && s.of("objects") > 0);
+  if (some.length === 0) return "No objects";
   const objects = (s: Slab): number => s.of("objects");
   const in_partial = (s: Slab): number => s.of("objects_partial");
-  const ratio = (part: number, whole: number): string => (whole === 0 ? 0 : (part * 100) / whole).toFixed(1);
-  /** Average, least, most and sum over the caches. */
-  const cache_row = (label: string, value: (s: Slab) => number, unit = ""): string => {
+  const sum = (value: (s: Slab) => number): number => some.reduce((all, s) => all + value(s), 0);
+  const cell = (value: number): string => right(size_text(Math.trunc(value), plain), 15);
+  const share = (part: number, whole: number): number => percent(part, whole, 0);
+  /** Least and most. */
+  const extremes = (value: (s: Slab) => number): number[] => {
     const values = some.map(value);
-    const cells = [sum(value) / (some.length || 1), Math.min(...values), Math.max(...values), sum(value)].map((v) =>
-      right(`${size(v)}${unit}`, 15),
-    );
-    return `${left(label, 9)} ${cells.slice(0, unit ? 3 : 4).join("  ")}`;
+    return [Math.min(...values), Math.max(...values)];
   };
-  /** Average, least and most over the objects. */
-  const object_row = (label: string, value: (s: Slab) => number): string => {
-    const values = some.map(value);
-    const average = sum((s) => value(s) * objects(s)) / (sum(objects) || 1);
-    return `${left(label, 9)} ${[average, Math.min(...values), Math.max(...values)].map((v) => right(size(v), 15)).join("  ")}`;
+  const cache_row = (label: string, value: (s: Slab) => number, average = sum(value) / some.length): string =>
+    left(label, 10) + [average, ...extremes(value), sum(value)].map(cell).join("  ");
+  const percent_row = (label: string, part: (s: Slab) => number, whole: (s: Slab) => number): string => {
+    const value = (s: Slab): number => Math.min(share(part(s), whole(s)), 100);
+    const values = [sum(value) / some.length, ...extremes(value), share(sum(part), sum(whole))];
+    return left(label, 9) + values.map((value) => `${cell(value)}%`).join(" ");
   };
-  const aliases = slabs.reduce((all, s) => all + s.of("aliases"), 0);
-  const [memory, wasted] = [sum(space), sum(loss)];
+  const object_row = (label: string, value: (s: Slab) => number): string =>
+    left(label, 10) + [sum((s) => value(s) * objects(s)) / sum(objects), ...extremes(value)].map(cell).join("  ");
+  const of_space = (s: Slab): number => s.of("slabs");
+  const aliases = slabs.reduce((all, s) => all + s.links.length, 0);
+  const targets = slabs.filter((s) => s.id.startsWith(":")).length;
+  const ratio = (part: number, whole: number): string => right(size_text(share(part, whole), plain), 6);
   return [
     "Slabcache Totals",
     "----------------",
-    `Slabcaches : ${right(slabs.length, 15)}   Aliases  : ${right(aliases, 15)}   Active:    ${right(some.length, 5)}`,
-    `Memory used: ${right(size(memory), 15)}   # Loss   : ${right(size(wasted), 15)}   MRatio: ${right(ratio(wasted, memory - wasted), 6)}%`,
-    `# Objects  : ${right(size(sum(objects)), 15)}   # PartObj: ${right(size(sum(in_partial)), 15)}   ORatio: ${right(ratio(sum(in_partial), sum(objects)), 6)}%`,
+    `Slabcaches : ${right(slabs.length, 15)}   Aliases  : ${right(aliases, 11)}->${left(targets, 3)}  Active:    ${right(some.length, 3)}`,
+    `Memory used: ${cell(sum(space))}   # Loss   : ${cell(sum(loss))}   MRatio:${ratio(sum(loss), sum(used))}%`,
+    `# Objects  : ${cell(sum(objects))}   # PartObj: ${cell(sum(in_partial))}   ORatio:${ratio(sum(in_partial), sum(objects))}%`,
     "",
     "Per Cache         Average              Min              Max            Total",
     "-".repeat(76),
     cache_row("#Objects", objects),
-    cache_row("#Slabs", (s) => s.of("slabs")),
+    cache_row("#Slabs", of_space),
     cache_row("#PartSlab", (s) => s.of("partial")),
-    cache_row("%PartSlab", (s) => percent(s.of("partial"), s.of("slabs"), 0), "%"),
-    cache_row("PartObjs", in_partial),
+    percent_row("%PartSlab", (s) => s.of("partial"), of_space),
+    cache_row("PartObjs", in_partial, share(sum(in_partial), sum(objects))), // the tool's average is the share of all
+    percent_row("% PartObj", in_partial, objects),
     cache_row("Memory", space),
     cache_row("Used", used),
     cache_row("Loss", loss),
@@ -259,18 +266,19 @@ function sorted(slabs: readonly Slab[], keys: readonly (Key | false)[], inverted
   return [...slabs].sort((a, b) => (inverted ? -order(a, b) : order(a, b)));
 }
 
-/** The caches by space, by loss and by partial slabs, below the totals. */
+/** The caches by space, by loss and by partial slabs, below the totals; plain bytes, for those who plot them. */
 function extended_totals(slabs: readonly Slab[], options: Options): string {
   const part = (title: string, key: Key, by_loss = false): string => {
     const rows = sorted(slabs, [key], options.set.i!).slice(0, options.lines);
-    const set = { ...options.set, L: by_loss };
+    const set = { ...options.set, L: by_loss, B: true };
     return `\n${title}\n${"-".repeat(title.length)}\n${list_text(rows, { ...options, set })}`;
   };
   return [
-    totals_text(slabs, options.set.B!),
+    totals_text(slabs, true),
     part("Slabs sorted by size", space),
     part("Slabs sorted by loss", loss, true),
     part("Slabs sorted by number of partial slabs", (s) => s.of("partial")),
+    "",
   ].join("\n");
 }
 
@@ -316,6 +324,10 @@ Z red zones, F checks, U tracking, T tracing. One cache: a report.
   slabinfo -S -N 5; slabinfo task_struct; slabinfo -D kmalloc`,
   complete: "cache",
   run(_ctx, args) {
+    need_slabinfo("slabinfo");
+    const { name } = slab_ops();
+    if (name !== "slub")
+      throw new CommandError(`slabinfo: ${name.toUpperCase()} has no /sys/kernel/slab; cat /proc/slabinfo, or slabtop`);
     return slabinfo(args, (what) => usage_error(this, `slabinfo: ${what}`));
   },
 });

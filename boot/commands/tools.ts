@@ -1,17 +1,12 @@
 /**
- * vmstat, numactl -H and numastat as procps and numactl print them; slabinfo is in slabinfo.ts. They read what the files
- * of /proc and /sys say without opening them, so looking changes nothing.
+ * vmstat and numastat as procps and numactl's package print them; numactl and slabinfo are in files of their own. They
+ * read what the files of /proc and /sys say without opening them, so looking changes nothing.
  */
 import { proc_text } from "../../kernel/fs/procfs.ts";
 import { sysfs_text } from "../../kernel/fs/sysfs.ts";
+import { need_slabinfo } from "./memory.ts";
+import { NODE_FILES, fields, online_nodes } from "./node_files.ts";
 import { register, usage_error, type Result } from "./registry.ts";
-
-const NODES = "devices/system/node";
-
-/** `name value` or `name: value` lines as numbers by name. */
-function fields(text: string): Map<string, number> {
-  return new Map([...text.matchAll(/(\S+?):?\s+(\d+)(?: kB)?$/gm)].map(([, name, value]) => [name!, Number(value)])); // prettier-ignore
-}
 
 const MEMORY_HEAD = [
   "procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----",
@@ -58,6 +53,7 @@ function vmstat_summary(): Result {
 
 /** The caches by name, from /proc/slabinfo. */
 function vmstat_slabs(): Result {
+  need_slabinfo("vmstat -m");
   const rows = proc_text("slabinfo").trimEnd().split("\n").slice(2).map((text) => {
     const [cache, num, total, size, per_slab] = text.split(/ +/);
     return { cache: cache!, num: Number(num), total: Number(total), size: Number(size), pages: Number(per_slab) };
@@ -88,59 +84,11 @@ Size of a slot, and under the heading Pages, as procps has it, slots a slab.`,
   },
 });
 
-/** `0-2,5` as [0, 1, 2, 5]. */
-function parse_list(text: string): number[] {
-  const parts = text
-    .trim()
-    .split(",")
-    .filter((part) => part !== "");
-  return parts.flatMap((part) => {
-    const [first, last = first] = part.split("-").map(Number) as [number, number?];
-    return Array.from({ length: last! - first + 1 }, (_, i) => first + i);
-  });
-}
-
-const nodes = (): number[] => parse_list(sysfs_text(`${NODES}/online`));
-const mb = (kib: number): number => Math.floor(kib / 1024);
-
-function numactl_hardware(): Result {
-  const all = nodes().map((node) => {
-    const read = (name: string): string => sysfs_text(`${NODES}/node${node}/${name}`).trim();
-    const memory = fields(read("meminfo"));
-    const [size_mb, free_mb] = [mb(memory.get("MemTotal")!), mb(memory.get("MemFree")!)];
-    return { node, cpus: parse_list(read("cpulist")), size_mb, free_mb, distances: read("distance").split(" ").map(Number) }; // prettier-ignore
-  });
-  const online = sysfs_text(`${NODES}/online`).trim();
-  const cell = (value: number): string => `${String(value).padStart(3)} `;
-  const lines = [
-    `available: ${all.length} nodes (${online})`,
-    ...all.flatMap(({ node, cpus, size_mb, free_mb }) => [
-      `node ${node} cpus:${cpus.map((cpu) => ` ${cpu}`).join("")}`,
-      `node ${node} size: ${size_mb} MB`,
-      `node ${node} free: ${free_mb} MB`,
-    ]),
-    "node distances:",
-    `node ${all.map(({ node }) => cell(node)).join("")}`,
-    ...all.map(({ node, distances }) => `${String(node).padStart(3)}: ${distances.map(cell).join("")}`),
-  ];
-  return { text: lines.join("\n"), json: all };
-}
-
-register({
-  name: "numactl",
-  group: "look",
-  usage: "numactl -H",
-  summary: "nodes, their CPUs, memory and distances, as numactl prints them",
-  man: "From /sys/devices/system/node: CPUs of each node, its memory and what of it is\nfree in MiB, and how far each node is from each (10 is itself).",
-  reads: true,
-  run(_ctx, args) {
-    if (args.length !== 1 || !["-H", "--hardware"].includes(args[0]!)) throw usage_error(this);
-    return numactl_hardware();
-  },
-});
-
 function numastat(): Result {
-  const all = nodes().map((node) => ({ node, counts: fields(sysfs_text(`${NODES}/node${node}/numastat`)) }));
+  const all = online_nodes().map((node) => ({
+    node,
+    counts: fields(sysfs_text(`${NODE_FILES}/node${node}/numastat`)),
+  }));
   const row = (name: string, cells: readonly (string | number)[]): string =>
     name.padEnd(16) + cells.map((cell) => String(cell).padStart(16)).join("");
   const names = [...all[0]!.counts.keys()];

@@ -7,10 +7,11 @@
  */
 import { NULL } from "../../hal/addr.ts";
 import { find_task_by_pid } from "../../kernel/pid.ts";
-import { find_cache } from "../../mm/slab_common.ts";
+import { find_cache, slab_ops } from "../../mm/slab_common.ts";
 import type { Place } from "../figures/explain.ts";
 import { percent, plural } from "../figures/names.ts";
-import type { SlabFigure, SlabRow } from "../figures/slab.ts";
+import type { SlabRow } from "../figures/slab_rows.ts";
+import type { SlabFigure } from "../figures/slub.ts";
 import { CommandError, parse_args, register, usage_error, type Context, type Result } from "./registry.ts";
 
 const SIZE = 300;
@@ -209,6 +210,10 @@ prints everything in one go. Nothing is left behind.`,
     const { plain, named, flags } = parse_args(args);
     flags.delete("--all");
     if (plain.length + named.size + flags.size > 0) throw usage_error(this);
+    if (slab_ops().name !== "slub")
+      throw new CommandError(
+        `tour: it tells of SLUB, and ${slab_ops().name.toUpperCase()} is booted; leave --slab out`,
+      );
     if (find_cache("my_object_cache_tour") !== NULL) throw new CommandError("tour: one is under way");
     return guide(ctx, args.includes("--all") || !ctx.terminal || ctx.json);
   },

@@ -18,18 +18,17 @@ import { free_blocks, is_page_struct } from "../../mm/buddy_check.ts";
 import { MIGRATE_NAMES } from "../../mm/gfp.ts";
 import { for_each_mem_region, memblock_memory } from "../../mm/memblock.ts";
 import {
-  PGTY_large_kmalloc, PG_reserved, Page, Slab, compound_head, compound_order, mem_map_state, page_flag, page_is_buddy,
+  PGTY_large_kmalloc, PG_reserved, Page, compound_head, compound_order, mem_map_state, page_flag, page_is_buddy,
   page_is_slab, page_to_nid, page_to_pfn, page_type, pfn_to_page, type PagePtr, type SlabPtr,
 } from "../../mm/page.ts"; // prettier-ignore
 import { pfnblock_migratetype } from "../../mm/pageblock.ts";
-import { KmemCache, cache_exists, type CachePtr } from "../../mm/slab_common.ts";
-import { slab_address } from "../../mm/slub_slab.ts";
 import {
   FreeArea, MAX_PAGE_ORDER, NR_PCP_LISTS, PerCpuPages, Zone, for_each_populated_zone, page_zone,
 } from "../../mm/zone.ts"; // prettier-ignore
 import type { Held } from "../commands/registry.ts";
 import { plural } from "./names.ts";
-import { free_objects, sheaved_objects, slab_place } from "./slab.ts";
+import type { InSlab } from "./view.ts";
+import { slab_view } from "./views.ts";
 
 export type PageUse = "hole" | "reserved" | "buddy" | "pcp" | "slab" | "kmalloc" | "cache" | "pages";
 
@@ -94,7 +93,7 @@ export function use_in_use(page: PagePtr): PageUse {
 }
 
 /** What `explain --json` prints; what does not apply is absent. */
-export interface Place {
+export interface Place extends Partial<InSlab> {
   readonly address: string;
   readonly pfn: Pfn;
   readonly use: PageUse;
@@ -104,20 +103,6 @@ export interface Place {
   readonly block?: { readonly pfn: Pfn; readonly order: number };
   /** Of its page block of 512 pages. */
   readonly migratetype?: string;
-  readonly cache?: string;
-  readonly slab?: string;
-  /** Where the slab is: "cpu 0", "partial", … */
-  readonly on?: string;
-  /** Index in the slab; absent in the bytes that belong to no slot. */
-  readonly object?: number;
-  /** Bytes from the object's first byte; negative in front of it. */
-  readonly offset?: number;
-  /** Bytes from one object to the next. */
-  readonly slot?: number;
-  readonly free?: boolean;
-  /** Free: in which list, and where in it. */
-  readonly where?: string;
-  readonly owner?: string;
 }
 
 /** Reads what lies at an address off RAM. */
@@ -152,10 +137,7 @@ function buddy_where(pfn: Pfn): string {
   return "on no list";
 }
 
-type InUse = Pick<
-  Place,
-  "use" | "block" | "cache" | "slab" | "on" | "object" | "offset" | "slot" | "free" | "where" | "owner"
->;
+type InUse = Partial<InSlab> & Pick<Place, "use" | "block">;
 
 function locate_in_use(ptr: Ptr, head: PagePtr, held: Held | undefined): InUse {
   const use = use_in_use(head);
@@ -179,25 +161,12 @@ function px_start(pfn: Pfn): Obj {
   return pfn << PAGE_SHIFT;
 }
 
-function locate_object(ptr: Ptr, slab: SlabPtr, held: Held | undefined): Partial<InUse> {
-  const cache: CachePtr = Slab.slab_cache.get(slab);
-  if (!cache_exists(cache)) return { cache: "?", owner: "a cache that was destroyed while it had objects" };
-  const name = KmemCache.name.get(cache);
-  const { id, on } = slab_place(cache, slab);
-  const first = slab_address(slab) + KmemCache.red_left_pad.get(cache);
-  const size = KmemCache.size.get(cache);
-  const object = Math.floor((ptr - first + KmemCache.red_left_pad.get(cache)) / size);
-  const in_slab = { cache: name, slab: id, on };
-  if (object >= Slab.objects.get(slab)) return in_slab;
-  const start = first + object * size;
-  const place = free_objects(cache, slab).free.indexOf(object);
-  const offset = ptr - start;
-  const part = { ...in_slab, object, offset, slot: size };
-  if (place >= 0) return { ...part, free: true, where: `free list of slab ${id}, place ${place + 1}` };
-  const sheaf = sheaved_objects(cache).get(start);
-  if (sheaf !== undefined) return { ...part, free: true, where: sheaf };
-  const owner = held?.find(start) ? "console" : object_owner(name, start);
-  return { ...part, free: false, ...(owner !== undefined && { owner }) };
+function locate_object(ptr: Ptr, slab: SlabPtr, held: Held | undefined): InSlab {
+  const place = slab_view().locate(ptr, slab, held);
+  if (place.free !== false || place.what !== undefined) return place;
+  const start = ptr - place.offset!;
+  const owner = held?.find(start) ? "console" : object_owner(place.cache, start);
+  return { ...place, ...(owner !== undefined && { owner }) };
 }
 
 /** Whose a live object is, where that can be told. */
@@ -266,6 +235,8 @@ export function draw_place(place: Place): string {
     slot,
     free,
     where,
+    part = "the bytes behind the last slot",
+    what,
     owner,
   } = place;
   const lines: string[] = [`${address}   pfn ${pfn} (0x${hex(pfn)})`, `page     ${USES[use]}`];
@@ -275,12 +246,18 @@ export function draw_place(place: Place): string {
     const range = block.order === 0 ? `pfn ${block.pfn}` : `pfn ${block.pfn}-${last}`;
     lines.push(`block    order ${block.order}, ${plural(1 << block.order, "page")}, ${range}`);
   }
-  if (slab !== undefined) lines.push(`slab     ${slab} of ${cache}, ${slab_place_text(on!, node)}`);
+  if (what !== undefined) {
+    const inside = offset === undefined ? "" : offset === 0 ? ": its first byte" : `: byte ${offset}`;
+    lines.push(
+      `slob     page ${slab}, ${on === "full" ? "full, on no list" : `on the list ${on}`}`,
+      `block    ${what}${inside}`,
+    );
+  } else if (slab !== undefined) lines.push(`slab     ${slab} of ${cache}, ${slab_place_text(on!, node)}`);
   else if (cache !== undefined) lines.push(`slab     of ${cache}`);
   if (object !== undefined) {
     const inside = offset === 0 ? "its first byte" : `byte ${offset}`;
     lines.push(`object   ${slab}${object}, ${inside}, in a slot of ${slot}: ${free ? "free" : "live"}`);
-  } else if (slab !== undefined) lines.push("object   none: the bytes behind the last slot");
+  } else if (slab !== undefined && what === undefined) lines.push(`object   none: ${part}`);
   if (where !== undefined) lines.push(`free     ${where}`);
   if (owner !== undefined) lines.push(`owner    ${owner}`);
   return lines.join("\n");

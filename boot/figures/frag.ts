@@ -2,18 +2,19 @@
  * What an allocation of SIZE bytes costs beyond SIZE, on the buddy allocator alone and on kmalloc: each figure is read
  * off the machine by really taking one and giving it back. Below them what all caches lose at this moment.
  */
-import { NULL, PAGE_SIZE, type Obj } from "../../hal/addr.ts";
+import { NULL, PAGE_SIZE, type Ptr } from "../../hal/addr.ts";
 import { get_order } from "../../kernel/lib/bitops.ts";
 import { GFP_KERNEL } from "../../mm/gfp.ts";
-import { kfree, kmalloc } from "../../mm/kmalloc.ts";
-import { Slab, compound_order, page_is_slab, virt_to_head_page } from "../../mm/page.ts";
+import { kfree, kmalloc, virt_to_cache } from "../../mm/kmalloc.ts";
+import { compound_order, virt_to_head_page } from "../../mm/page.ts";
 import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
-import { KmemCache, for_each_cache, get_slabinfo, type CachePtr } from "../../mm/slab_common.ts";
-import { slab_order } from "../../mm/slub_slab.ts";
+import { KmemCache, for_each_cache, get_slabinfo } from "../../mm/slab_common.ts";
 import { NR_FREE_PAGES, Zone, for_each_populated_zone } from "../../mm/zone.ts";
 import { CommandError } from "../commands/registry.ts";
 import { pcp_blocks } from "./explain.ts";
-import { percent, slabs_of } from "./names.ts";
+import { percent } from "./names.ts";
+import type { Usage } from "./view.ts";
+import { slab_view } from "./views.ts";
 
 export const FRAG_SIZES: readonly number[] = [24, 100, 300, 700, 1500, 3000, 5000, 9000, 70000];
 /** The largest block that the page allocator has. */
@@ -32,16 +33,8 @@ export interface FragRow {
 /** What `frag --json` prints. */
 export interface FragFigure {
   readonly sizes: FragRow[];
-  /** All slabs of all caches: bytes of their pages, and where they are. */
-  readonly slabs: {
-    readonly bytes: number;
-    /** Live objects: what their caches' creators asked for each, and what a slot is larger. */
-    readonly live: number;
-    readonly padding: number;
-    /** Slots that are free, and the ends of slabs that make no slot. */
-    readonly free: number;
-    readonly tails: number;
-  };
+  /** All slabs of all caches. */
+  readonly slabs: Usage;
 }
 
 /** Pages that are free, in the buddy allocator and on the CPUs' lists, by their counters. */
@@ -75,19 +68,23 @@ function kmalloc_cost(size: number): FragRow["kmalloc"] {
   const object = kmalloc(size, GFP_KERNEL);
   if (object === NULL) throw out_of_memory(size);
   const head = virt_to_head_page(object);
-  const cache: CachePtr = page_is_slab(head) ? Slab.slab_cache.get(head as Obj) : NULL;
-  const given = cache === NULL ? PAGE_SIZE << compound_order(head) : KmemCache.size.get(cache);
+  const cache = virt_to_cache(object);
+  const block = slab_view().find_block?.(object, NULL);
+  const given = block?.slot ?? (cache === NULL ? PAGE_SIZE << compound_order(head) : KmemCache.size.get(cache));
   kfree(object);
-  return { ...cost(size, given), cache: cache === NULL ? null : KmemCache.name.get(cache) };
+  return { ...cost(size, given), cache: block ? "a block" : cache === NULL ? null : KmemCache.name.get(cache) };
 }
 
-function slabs_now(): FragFigure["slabs"] {
+function slabs_now(): Usage {
+  const { usage } = slab_view();
+  if (usage) return usage();
   const sum = { bytes: 0, live: 0, padding: 0, free: 0, tails: 0 };
   for (const cache of for_each_cache()) {
     const { num_objs, live_objs } = get_slabinfo(cache);
     const size = KmemCache.size.get(cache);
     const object_size = KmemCache.object_size.get(cache);
-    const bytes = slabs_of(cache).reduce((total, slab) => total + (PAGE_SIZE << slab_order(slab)), 0);
+    const slabs = slab_view().slabs_of(cache);
+    const bytes = slabs.reduce((total, slab) => total + (PAGE_SIZE << compound_order(slab as Ptr)), 0);
     sum.bytes += bytes;
     sum.live += live_objs * object_size;
     sum.padding += live_objs * (size - object_size);
@@ -117,10 +114,17 @@ export function draw_frag({ sizes, slabs }: FragFigure): string {
     ),
   ];
   const part = (bytes: number): string => `${percent(bytes, slabs.bytes)} %`;
-  lines.push(
-    "",
-    `all slabs now: ${slabs.bytes} bytes: live objects ${part(slabs.live)}, their slots' padding ${part(slabs.padding)},`,
-    `  free slots ${part(slabs.free)}, ends of slabs ${part(slabs.tails)}`,
-  );
+  if (slab_view().usage)
+    lines.push(
+      "",
+      `all pages of blocks now: ${slabs.bytes} bytes: live objects ${part(slabs.live)}, headers and footers ${part(slabs.padding)},`,
+      `  free blocks ${part(slabs.free)}`,
+    );
+  else
+    lines.push(
+      "",
+      `all slabs now: ${slabs.bytes} bytes: live objects ${part(slabs.live)}, their slots' padding ${part(slabs.padding)},`,
+      `  free slots ${part(slabs.free)}, ends of slabs ${part(slabs.tails)}`,
+    );
   return lines.join("\n");
 }

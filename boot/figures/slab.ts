@@ -1,67 +1,52 @@
 /**
- * The figure of every SLUB text, drawn from RAM: both tables of a cache, and each slab as a row of its objects.
+ * A cache of SLAB, drawn from RAM: the arrays of its CPUs, what each node has, and each slab as a row of its objects.
  *
- *     kmem_cache_cpu   freelist  page  partial      kmem_cache_node  partial  full
- *       cpu 0          B1        B     -              node 0         -        A
+ *     array_cache   avail  top            slab_node partial full   free  shared  alien
+ *       cpu 0      15/120  A14,A13,A12+12   node 0  B       A      -     60/480  0/12
  *
- *       A  full   node 0  ffff888002f40000  ##########################  26/26
- *       B  cpu 0  node 0  ffff888002f42000  #123456789abcdefghijklmnop   1/26
+ *       A  full     node 0  ffff888002f40000+0   #***************  16/16
+ *       B  partial  node 0  ffff888002f41000+64  ########12345678   8/16
  *
- * It is read without a lock and without trust: each pointer is checked before it is followed and each walk is bounded
- * by what the slab can hold, so that a figure of a broken cache ends too, and says in `broken` what it met.
+ * An object that is not live is free in one of two ways: it is named by its slab's index array, from `active` on, or it
+ * lies in an array: of a CPU, shared, or alien. Behind a slab's address stands its colour: where its objects start.
  *
- * An object is free if it is on its slab's own list or on the list of the CPU whose `page` the slab is; the CPU's comes
- * first, since that is the order in which they are handed out. Full slabs that are on no list (slab_full=off) are those
- * with every object in use and no CPU as owner.
+ * It is read without a lock and without trust: what a word names is checked before it is followed, and each walk is
+ * bounded, so that a figure of a broken cache ends too, and says in `broken` what it met.
  */
-import { NULL, px, type NodeId, type Obj } from "../../hal/addr.ts";
-import { nr_cpu_ids } from "../../hal/cpu.ts";
-import { per_cpu_ptr } from "../../hal/image.ts";
-import { list_next, type ListPtr } from "../../kernel/lib/list.ts";
-import { Slab, page_to_nid, type SlabPtr } from "../../mm/page.ts";
+import { NULL, PAGE_SIZE, px, type NodeId, type Obj, type Ptr } from "../../hal/addr.ts";
+import { CPU_OFFSET, cpu_regs } from "../../hal/cpu.ts";
+import { array_objects, cache_arrays, counter, list_slabs } from "../../mm/slab_check.ts";
+import { KmemCache, cache_exists, oo_objects, oo_order, type CachePtr } from "../../mm/slab_common.ts";
+import { IN_OBJECT, OFF_SLAB } from "../../mm/slab_geometry.ts";
+import { format_slab_flags } from "../../mm/slab_layout.ts";
 import {
-  MAX_FULL_SHEAVES,
-  NodeBarn,
-  PerCpuSheaves,
-  SlabSheaf,
-  node_barn,
-  sheaf_objects,
-  type SheafPtr,
-} from "../../mm/sheaf.ts";
-import { KmemCache, oo_objects, oo_order, slab_data, type CachePtr } from "../../mm/slab_common.ts";
-import { MAX_OBJS_PER_PAGE, format_slab_flags } from "../../mm/slab_layout.ts";
-import {
-  KmemCacheCpu, KmemCacheNode, get_freepointer, slab_address, slab_freelist, type CpuPtr, type NodePtr,
-} from "../../mm/slub_slab.ts"; // prettier-ignore
-import { for_each_online_node } from "../../mm/zone.ts";
-import { cache_node, in_ram, letters, plural, slabs_of } from "./names.ts";
+  ALLOC_HIT, ALLOC_MISS, ALLOC_PAST, ArrayCache, FREE_HIT, FREE_MISS, NODE_FREES, SlabCache, SlabCpu, SlabNode,
+  SlabPage, cache_nodes, slab_address, slab_index, slab_nid, slab_num, type ArrayPtr, type NodePtr, type SlabPtr,
+} from "../../mm/slab_page.ts"; // prettier-ignore
+import { node_state } from "../../mm/zone.ts";
+import { in_ram, letters, plural } from "./names.ts";
+import { WIDTH, draw_rows, fit, type SlabRow } from "./slab_rows.ts";
+import { by_birth, is_slab_of, type InSlab, type SlabView } from "./view.ts";
 
-export interface CpuRow {
-  readonly cpu: number;
-  /** The next free object, by name; null where the CPU has none. */
-  readonly freelist: string | null;
-  readonly page: string | null;
-  readonly partial: string[];
+type Slab = Ptr<"slab">;
+const page_of = (slab: Slab): SlabPtr => slab as Ptr;
+
+export interface ArrayRow {
+  readonly avail: number;
+  readonly limit: number;
+  readonly touched: boolean;
+  /** The objects in it by name, the next to go first. */
+  readonly objects: string[];
 }
 export interface NodeRow {
   readonly node: number;
   readonly partial: string[];
   readonly full: string[];
-}
-export interface SlabRow {
-  readonly id: string;
-  /** Address of the slab's first byte. */
-  readonly page: string;
-  readonly node: number;
-  /** `cpu N`, `cpu N partial`, `partial`, `full`, or `none`: on no list, though it has free objects. */
-  readonly on: string;
-  /** Objects that are handed out, or in a sheaf: that is in use too, as Linux counts. */
-  readonly inuse: number;
-  /** Indices of the free ones, in the order in which they will be handed out. */
-  readonly free: number[];
-  readonly objects: number;
-  /** Indices of those in sheaves; absent in a cache that has none. */
-  readonly sheaved?: number[];
+  readonly free: string[];
+  readonly free_objects: number;
+  readonly free_limit: number;
+  readonly shared: ArrayRow | null;
+  readonly alien: (ArrayRow & { readonly of_node: number })[];
 }
 /** What `slab NAME --json` prints. */
 export interface SlabFigure {
@@ -71,173 +56,169 @@ export interface SlabFigure {
   readonly objs_per_slab: number;
   readonly order: number;
   readonly flags: string;
-  readonly cpu: CpuRow[];
+  readonly limit: number;
+  readonly batchcount: number;
+  readonly shared: number;
+  /** Starts that slabs may have, colour_off bytes apart. */
+  readonly colour: number;
+  readonly colour_off: number;
+  readonly index_arrays: "in an object" | "off the slab" | "on the slab";
+  readonly cpu: (ArrayRow & { readonly cpu: number })[];
   readonly node: NodeRow[];
-  readonly slabs: SlabRow[];
-  /** What is wrong with the lists; absent if nothing is. */
+  readonly slabs: (SlabRow & { readonly colour: number; readonly cached: number[] })[];
+  /** What is wrong with lists and arrays; absent if nothing is. */
   readonly broken?: string[];
 }
 
-/** What CPU `cpu` keeps of a cache. */
-function cpu_part(cache: CachePtr, cpu: number): CpuPtr {
-  return per_cpu_ptr(KmemCache.cpu_slab.get(cache), cpu);
-}
+const LISTS = { partial: "slabs_partial", full: "slabs_full", free: "slabs_free" } as const;
+type On = keyof typeof LISTS;
 
-/** Objects of a slab, at most what the word that counts them can say. */
-function objects_of(slab: SlabPtr): number {
-  return Math.min(Slab.objects.get(slab), MAX_OBJS_PER_PAGE);
-}
-
-/** Index of the object that starts at `object`; -1 if none of the slab's objects does. */
-export function object_index(cache: CachePtr, slab: SlabPtr, object: Obj): number {
-  const offset = object - slab_address(slab) - KmemCache.red_left_pad.get(cache);
-  const index = offset / KmemCache.size.get(cache);
-  return Number.isInteger(index) && index >= 0 && index < objects_of(slab) ? index : -1;
-}
-
-/** Adds the indices of a list of free objects to `free`; false if the list leaves the slab or meets an object twice. */
-function walk_free(cache: CachePtr, slab: SlabPtr, head: Obj, free: Set<number>): boolean {
-  for (let object = head; object !== NULL; object = get_freepointer(cache, object)) {
-    const index = object_index(cache, slab, object);
-    if (index < 0 || free.has(index)) return false;
-    free.add(index);
+/** Every slab of a cache by list; a list that leads to what is no slab of it ends there. */
+function* listed(cache: CachePtr, broken: string[]): Generator<[slab: SlabPtr, on: On, node: NodeId]> {
+  const seen = new Set<SlabPtr>();
+  for (const [node, n] of cache_nodes(cache)) {
+    const before = seen.size;
+    for (const on of Object.keys(LISTS) as On[])
+      for (const slab of list_slabs(n, LISTS[on])) {
+        if (!is_slab_of(cache, slab as Ptr) || seen.has(slab)) {
+          broken.push(`node ${node}: slabs_${on} leads to what is no slab of the cache, or to one twice`);
+          break;
+        }
+        seen.add(slab);
+        yield [slab, on, node];
+      }
+    const total = SlabNode.total_slabs.get(n);
+    if (seen.size - before !== total)
+      broken.push(`node ${node}: ${plural(total, "slab")} counted, ${seen.size - before} on its lists`);
   }
-  return true;
 }
 
-/** Free objects of a slab in the order in which they will be handed out, and what was wrong with the lists. */
-export function free_objects(cache: CachePtr, slab: SlabPtr): { free: number[]; broken: boolean } {
-  const free = new Set<number>();
-  let broken = false;
-  if (KmemCache.cpu_slab.get(cache) !== NULL)
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
-      const c = cpu_part(cache, cpu);
-      if (KmemCacheCpu.page.get(c) !== slab) continue;
-      if (!walk_free(cache, slab, KmemCacheCpu.freelist.get(c), free)) broken = true;
-    }
-  if (!walk_free(cache, slab, slab_freelist(cache, slab), free)) broken = true;
-  return { free: [...free], broken };
+function slabs_of(cache: CachePtr, broken: string[] = []): Slab[] {
+  return by_birth([...listed(cache, broken)].map(([slab]) => slab as Ptr as Slab));
 }
 
-/** The objects in a sheaf; none where its words are broken. */
-function in_sheaf(sheaf: SheafPtr): Obj[] {
-  if (!in_ram(sheaf)) return [];
-  const sound = SlabSheaf.size.get(sheaf) <= SlabSheaf.capacity.get(sheaf) && SlabSheaf.capacity.get(sheaf) <= 0xffff;
-  return sound ? sheaf_objects(sheaf) : [];
+function object_at(cache: CachePtr, slab: Slab, index: number): Obj {
+  return SlabPage.s_mem.get(page_of(slab)) + index * KmemCache.size.get(cache);
 }
 
-/** Free objects that lie in sheaves instead of on a list of their slab, and where. */
-export function sheaved_objects(cache: CachePtr): Map<Obj, string> {
-  const found = new Map<Obj, string>();
-  if (KmemCache.cpu_sheaves.get(cache) === NULL) return found;
-  const add = (sheaf: SheafPtr, where: string): void => in_sheaf(sheaf).forEach((object) => found.set(object, where));
-  for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) {
-    const pcs = per_cpu_ptr(KmemCache.cpu_sheaves.get(cache), cpu);
-    for (const which of ["main", "spare", "rcu_free"] as const)
-      add(PerCpuSheaves[which].get(pcs), `cpu ${cpu}'s ${which} sheaf`);
-  }
-  for (const node of for_each_online_node()) {
-    const head = NodeBarn.full.at(node_barn(cache, node));
-    let bound = MAX_FULL_SHEAVES;
-    for (let at = list_next(head); at !== head && in_ram(at) && bound-- > 0; at = list_next(at))
-      add(at - SlabSheaf.list.offset, `a sheaf in node ${node}'s barn`);
-  }
-  return found;
+/** Index of the object that an address lies in; -1: before the first, or behind the last. */
+function index_at(cache: CachePtr, slab: SlabPtr, ptr: Ptr): number {
+  const index = Math.floor((ptr - SlabPage.s_mem.get(slab)) / KmemCache.size.get(cache));
+  return index >= 0 && index < slab_num(cache) ? index : -1;
 }
 
-/** Objects that are handed out: not on a list of their slab or CPU, and in no sheaf. */
-export function live_objects(cache: CachePtr): number {
-  const figure = slab_figure(cache);
-  return figure.slabs.reduce((sum, row) => sum + row.inuse - (row.sheaved?.length ?? 0), 0);
+/** Indices that a slab's index array names as free, next first. */
+function free_indices(cache: CachePtr, slab: SlabPtr): number[] {
+  const free: number[] = [];
+  if (!in_ram(SlabPage.freelist.get(slab))) return free;
+  for (let i = SlabPage.active.get(slab); i < slab_num(cache); i++) free.push(slab_index(slab, i));
+  return free;
 }
 
 /** The figure while it is put together. */
 interface Drawing {
   readonly cache: CachePtr;
+  readonly slabs: SlabPtr[];
+  readonly on: Map<SlabPtr, On>;
+  readonly by_frame: Map<number, SlabPtr>;
   readonly ids: Map<SlabPtr, string>;
-  readonly sheaved: Map<Obj, string>;
-  readonly on: Map<SlabPtr, string>;
+  /** Free objects that lie in arrays. */
+  readonly cached: Map<Obj, string>;
   readonly broken: string[];
 }
 
-/** Names of the slabs on a list that `next` walks; notes for each where it is. Stops at what is no slab of the cache. */
-function walk_slabs(d: Drawing, where: string, first: SlabPtr, next: (slab: SlabPtr) => SlabPtr): string[] {
-  const found: string[] = [];
-  for (let slab = first; slab !== NULL; slab = next(slab)) {
-    const id = d.ids.get(slab);
-    if (id === undefined || d.on.has(slab)) {
-      const what =
-        id === undefined ? "leads to what is no slab of the cache" : `meets ${id}, which is on ${d.on.get(slab)}`;
-      d.broken.push(`list "${where}" ${what}`);
-      break;
-    }
-    d.on.set(slab, where);
-    found.push(id);
-  }
-  return found;
-}
-
-/** The same for a list with a head; `prev` links are left to `validate`. */
-function walk_list(d: Drawing, where: string, head: ListPtr): string[] {
-  const slab_at = (node: ListPtr): SlabPtr => (node === head ? NULL : node - Slab.slab_list.offset);
-  const next = (slab: SlabPtr): SlabPtr => slab_at(list_next(Slab.slab_list.at(slab)));
-  return walk_slabs(d, where, slab_at(list_next(head)), next);
-}
-
-function object_name(d: Drawing, object: Obj): string | null {
-  if (object === NULL) return null;
-  for (const [slab, id] of d.ids) {
-    const index = object_index(d.cache, slab, object);
-    if (index >= 0) return `${id}${index}`;
-  }
-  return in_ram(object) ? px(object) : `0x${(object >>> 0).toString(16)}`;
-}
-
-function cpu_row(d: Drawing, cpu: number): CpuRow {
-  if (KmemCache.cpu_slab.get(d.cache) === NULL) return { cpu, freelist: null, page: null, partial: [] };
-  const c = cpu_part(d.cache, cpu);
-  const page = walk_slabs(d, `cpu ${cpu}`, KmemCacheCpu.page.get(c), () => NULL);
-  const next = (slab: SlabPtr): SlabPtr => list_next(Slab.slab_list.at(slab)) as number;
-  const partial = walk_slabs(d, `cpu ${cpu} partial`, KmemCacheCpu.partial.get(c), next);
-  return { cpu, freelist: object_name(d, KmemCacheCpu.freelist.get(c)), page: page[0] ?? null, partial };
-}
-
-function slab_row(d: Drawing, slab: SlabPtr): SlabRow {
-  const { free, broken } = free_objects(d.cache, slab);
-  const id = d.ids.get(slab)!;
-  const objects = objects_of(slab);
-  if (broken) d.broken.push(`slab ${id}: a free list leaves the slab or meets an object twice, behind ${free.length}`);
-  const place = d.on.get(slab) ?? (free.length === 0 && !broken ? "full" : "none");
-  const inuse = objects - free.length;
-  const indices = [...d.sheaved.keys()].map((object) => object_index(d.cache, slab, object)).filter((i) => i >= 0);
-  const row = { id, page: px(slab_address(slab)), node: page_to_nid(slab as never), on: place, inuse, free, objects };
-  return KmemCache.cpu_sheaves.get(d.cache) === NULL ? row : { ...row, sheaved: indices.sort((a, b) => a - b) };
-}
-
-/** Reads a cache from RAM. */
-export function slab_figure(cache: CachePtr): SlabFigure {
+function start_drawing(cache: CachePtr): Drawing {
   const broken: string[] = [];
-  const slabs = slabs_of(cache, broken);
-  const d: Drawing = {
-    cache,
-    ids: new Map(slabs.map((slab, i) => [slab, letters(i)])),
-    on: new Map(),
-    broken,
-    sheaved: sheaved_objects(cache),
+  const on = new Map([...listed(cache, broken)].map(([slab, list]) => [slab, list]));
+  const slabs = by_birth([...on.keys()] as Ptr[]) as Ptr[] as SlabPtr[];
+  const by_frame = new Map<number, SlabPtr>();
+  for (const slab of slabs)
+    for (let page = 0; page < 1 << oo_order(KmemCache.oo.get(cache)); page++)
+      by_frame.set((slab_address(slab) >>> 12) + page, slab);
+  const ids = new Map(slabs.map((slab, i) => [slab, letters(i)]));
+  const d: Drawing = { cache, slabs, on, by_frame, ids, cached: new Map(), broken };
+  for (const [where, , ac] of cache_arrays(cache)) if (sound(d, where, ac)) note_array(d, where, ac);
+  return d;
+}
+
+function sound(d: Drawing, where: string, ac: ArrayPtr): boolean {
+  const [avail, limit] = [ArrayCache.avail.get(ac), ArrayCache.limit.get(ac)];
+  if (in_ram(ac) && avail <= limit && limit < PAGE_SIZE) return true;
+  d.broken.push(`${where}: ${avail} objects in an array of ${limit}`);
+  return false;
+}
+
+function note_array(d: Drawing, where: string, ac: ArrayPtr): void {
+  for (const object of array_objects(ac)) {
+    if (object_name(d, object) === undefined) d.broken.push(`${where}: ${px(object)} is no object of the cache`);
+    else if (d.cached.has(object))
+      d.broken.push(`${where}: ${object_name(d, object)} is in ${d.cached.get(object)} too`);
+    else d.cached.set(object, where);
+  }
+}
+
+function object_name(d: Drawing, object: Obj): string | undefined {
+  const slab = d.by_frame.get(object >>> 12);
+  const index = slab === undefined ? -1 : index_at(d.cache, slab, object);
+  return index >= 0 && object_at(d.cache, slab as Ptr, index) === object ? `${d.ids.get(slab!)}${index}` : undefined;
+}
+
+function array_row(d: Drawing, ac: ArrayPtr): ArrayRow {
+  const objects = in_ram(ac) ? [...array_objects(ac)].reverse() : [];
+  return {
+    avail: ArrayCache.avail.get(ac),
+    limit: ArrayCache.limit.get(ac),
+    touched: ArrayCache.touched.get(ac) !== 0,
+    objects: objects.slice(0, PAGE_SIZE).map((object) => object_name(d, object) ?? px(object)),
   };
-  const cpu = Array.from({ length: nr_cpu_ids() }, (_, i) => cpu_row(d, i));
-  const tracked = slab_data.track_full !== 0;
-  const lists = (node: NodeId, n: NodePtr): NodeRow => ({
+}
+
+function slab_row(d: Drawing, slab: SlabPtr): SlabFigure["slabs"][number] {
+  const { cache } = d;
+  const num = slab_num(cache);
+  const free = free_indices(cache, slab);
+  const id = d.ids.get(slab)!;
+  if (new Set(free).size !== free.length || free.some((index) => index >= num) || SlabPage.active.get(slab) > num)
+    d.broken.push(`slab ${id}: its index array names what is no free object`);
+  const cached = [...d.cached.keys()].filter((object) => d.by_frame.get(object >>> 12) === slab);
+  const start = SlabPage.s_mem.get(slab);
+  return {
+    id, page: px(slab_address(slab)), node: slab_nid(slab), on: d.on.get(slab)!, inuse: num - free.length, free,
+    objects: num, colour: start - slab_address(slab),
+    cached: cached.map((object) => index_at(cache, slab, object)).sort((a, b) => a - b),
+  }; // prettier-ignore
+}
+
+function node_row(
+  d: Drawing,
+  arrays: readonly (readonly [string, NodeId, ArrayPtr])[],
+  node: NodeId,
+  n: NodePtr,
+): NodeRow {
+  // prettier-ignore
+  const on = (list: On): string[] => [...list_slabs(n, LISTS[list])].map((slab) => d.ids.get(slab) ?? "?");
+  const mine = arrays.filter(([where]) => where.startsWith(`node ${node} `));
+  const shared = mine.find(([where]) => where.endsWith(" shared"));
+  const alien = mine.filter((array) => array !== shared);
+  return {
     node,
-    partial: walk_list(d, "partial", KmemCacheNode.partial.at(n)),
-    full: tracked ? walk_list(d, "full", KmemCacheNode.full.at(n)) : [],
-  });
-  const with_memory = [...for_each_online_node()].filter((node) => cache_node(cache, node) !== NULL);
-  const node = with_memory.map((id) => lists(id, cache_node(cache, id)));
-  const rows = slabs.map((slab) => slab_row(d, slab));
-  if (!tracked)
-    for (const row of rows) if (row.on === "full") node.find((part) => part.node === row.node)!.full.push(row.id);
+    partial: on("partial"),
+    full: on("full"),
+    free: on("free"),
+    free_objects: SlabNode.free_objects.get(n),
+    free_limit: SlabNode.free_limit.get(n),
+    shared: shared === undefined ? null : array_row(d, shared[2]),
+    alien: alien.map(([, of_node, ac]) => ({ of_node, ...array_row(d, ac) })),
+  };
+}
+
+function slab_figure(cache: CachePtr): SlabFigure {
+  const d = start_drawing(cache);
+  const arrays = [...cache_arrays(cache)];
+  const cpus = arrays.filter(([where]) => where.startsWith("cpu "));
   const oo = KmemCache.oo.get(cache);
+  const mode = SlabCache.mode.get(cache);
+  const slabs = d.slabs.map((slab) => slab_row(d, slab));
   return {
     name: KmemCache.name.get(cache),
     object_size: KmemCache.object_size.get(cache),
@@ -245,124 +226,122 @@ export function slab_figure(cache: CachePtr): SlabFigure {
     objs_per_slab: oo_objects(oo),
     order: oo_order(oo),
     flags: format_slab_flags(KmemCache.flags.get(cache)),
-    cpu,
-    node,
-    slabs: rows,
-    ...(broken.length > 0 && { broken }),
+    limit: SlabCache.limit.get(cache),
+    batchcount: SlabCache.batchcount.get(cache),
+    shared: SlabCache.shared.get(cache),
+    colour: SlabCache.colour.get(cache),
+    colour_off: SlabCache.colour_off.get(cache),
+    index_arrays: mode === IN_OBJECT ? "in an object" : mode === OFF_SLAB ? "off the slab" : "on the slab",
+    cpu: cpus.map(([, , ac], cpu) => ({ cpu, ...array_row(d, ac) })),
+    node: [...cache_nodes(cache)].map(([node, n]) => node_row(d, arrays, node, n)),
+    slabs,
+    ...(d.broken.length > 0 && { broken: d.broken }),
   };
 }
 
-/** Where a slab of the cache is: "cpu 0", "partial", … */
-export function slab_place(cache: CachePtr, slab: SlabPtr): { id: string; on: string } {
-  const page = px(slab_address(slab));
-  return slab_figure(cache).slabs.find((row) => row.page === page) ?? { id: "?", on: "none" };
-}
-
-const WIDTH = 80;
-/** Lines that text fills if not asked for all slabs: a screen of 24 less the prompt and what stands below the slabs. */
-const SCREEN = 20;
-/** Objects of a slab that fit behind its name on one line, and on a line of their own. */
-const ONE_LINE = 32;
-const COLUMNS = 64;
-const PLACES = "123456789abcdefghijklmnopqrstuvwxyz";
-
-/** Names joined by commas, as many as fit into `width`; `+N` stands for the rest. */
-function fit(names: readonly string[], width: number): string {
-  if (names.length === 0) return "-";
-  for (let shown = names.length; shown > 0; shown--) {
-    const text = names.slice(0, shown).join(",") + (shown < names.length ? `+${names.length - shown}` : "");
-    if (text.length <= width) return text;
-  }
-  return String(names.length);
-}
-
 /** Rows of the CPU table; neighbours that say the same are one row. */
-function cpu_lines(rows: readonly CpuRow[]): string[] {
+function cpu_lines(rows: SlabFigure["cpu"]): string[] {
   const groups: { first: number; last: number; cells: string }[] = [];
-  for (const { cpu, freelist, page, partial } of rows) {
-    const cells = `${(freelist ?? "NULL").slice(0, 9).padEnd(10)}${(page ?? "-").padEnd(6)}${fit(partial, 12)}`;
+  for (const { cpu, avail, limit, objects } of rows) {
+    const cells = `${`${avail}/${limit}`.padStart(7)}  ${fit(objects, 12)}`;
     const before = groups.at(-1);
     if (before?.cells === cells) before.last = cpu;
     else groups.push({ first: cpu, last: cpu, cells });
   }
-  return groups.map(({ first, last, cells }) =>
-    `  cpu ${first === last ? first : `${first}-${last}`}`.padEnd(17) + cells,
-  ); // prettier-ignore
+  return groups.map(({ first, last, cells }) => {
+    return `  cpu ${first === last ? first : `${first}-${last}`}`.padEnd(11) + cells;
+  });
 }
 
-function node_line(row: NodeRow): string {
-  return `  node ${row.node}`.padEnd(17) + fit(row.partial, 8).padEnd(9) + fit(row.full, 8);
+function node_line({ node, partial, full, free, shared, alien }: NodeRow): string {
+  const lists = fit(partial, 7).padEnd(8) + fit(full, 6).padEnd(7) + fit(free, 5).padEnd(6);
+  const sum = (field: "avail" | "limit"): number => alien.reduce((total, array) => total + array[field], 0);
+  const waiting = alien.length === 0 ? "-" : `${sum("avail")}/${sum("limit")}`;
+  return `  node ${node}`.padEnd(10) + lists + (shared ? `${shared.avail}/${shared.limit}` : "-").padEnd(8) + waiting;
 }
 
-/** The two tables side by side. */
 function table_lines(figure: SlabFigure): string[] {
-  const left = ["kmem_cache_cpu   freelist  page  partial", ...cpu_lines(figure.cpu)];
-  const right = ["kmem_cache_node  partial  full", ...figure.node.map(node_line)];
+  const left = ["array_cache   avail  top", ...cpu_lines(figure.cpu)];
+  const right = ["slab_node partial full   free  shared  alien", ...figure.node.map(node_line)];
   const height = Math.max(left.length, right.length);
-  return Array.from({ length: height }, (_, i) => `${(left[i] ?? "").padEnd(46)}${right[i] ?? ""}`.trimEnd());
+  return Array.from({ length: height }, (_, i) => `${(left[i] ?? "").padEnd(33)}${right[i] ?? ""}`.trimEnd());
 }
 
-/** One character an object: `#` live, its place in the free list, `.` free and further down. */
-export function object_row(row: SlabRow): string {
-  const cells: string[] = Array.from({ length: row.objects }, () => "#");
-  for (const index of row.sheaved ?? []) cells[index] = "*";
-  for (const [place, index] of row.free.entries()) cells[index] = PLACES[place] ?? ".";
-  return cells.join("");
-}
-
-/** The rows that text shows: slabs that something happens to first, then the rest; in order of birth. */
-function shown_rows(rows: readonly SlabRow[], lines: number): readonly SlabRow[] {
-  let room = lines;
-  const by_interest = [...rows.filter((row) => row.on !== "full"), ...rows.filter((row) => row.on === "full")];
-  const chosen = new Set(by_interest.filter((row, i) => (room -= lines_of(row)) >= 0 || i === 0));
-  return rows.filter((row) => chosen.has(row));
-}
-
-/** Lines that a slab takes: one, or with many objects one and a line for each 64 of them. */
-function lines_of({ objects }: SlabRow): number {
-  return objects <= ONE_LINE ? 1 : 1 + Math.ceil(objects / COLUMNS);
-}
-
-function slab_lines(row: SlabRow, widths: { id: number; on: number; node: number }): string[] {
-  const on = row.on.replace(" partial", "+");
-  const head = `  ${row.id.padEnd(widths.id)}  ${on.padEnd(widths.on)}  ${`node ${row.node}`.padEnd(widths.node)}  ${row.page}`;
-  const count = `${String(row.inuse).padStart(String(row.objects).length)}/${row.objects}`;
-  const cells = object_row(row);
-  if (lines_of(row) === 1) return [`${head}  ${cells}  ${count}`];
-  return [`${head}  ${count}`, ...cells.match(/.{1,64}/g)!.map((part) => `      ${part}`)];
-}
-
-/** The figure as text, at most 80 columns. */
-export function draw_slab(figure: SlabFigure, all = false): string {
+function draw_slab(figure: SlabFigure, all: boolean): string {
   const { name, object_size, slab_size, objs_per_slab, order, flags, slabs } = figure;
+  const { limit, batchcount, shared, colour, colour_off, index_arrays } = figure;
   const sizes = `${object_size} bytes in a slot of ${slab_size}, ${objs_per_slab} a slab, ${plural(1 << order, "page")} a slab`;
   const title = `${name}   ${sizes}${flags && `   ${flags}`}`;
   const lines = title.length <= WIDTH ? [title] : [`${name}   ${sizes}`, `  ${flags}`];
+  const colours = colour > 1 ? `${colour} colours of ${colour_off} bytes` : "one colour";
+  lines.push(`  limit ${limit} batch ${batchcount} shared ${shared}; ${colours}; index array ${index_arrays}`);
   lines.push(...table_lines(figure), "");
-  const shown = shown_rows(slabs, all ? Infinity : Math.max(SCREEN - lines.length, 6));
-  const width = (text: (row: SlabRow) => string): number => Math.max(0, ...shown.map((row) => text(row).length));
-  const widths = {
-    id: width((row) => row.id),
-    on: width((row) => row.on.replace(" partial", "+")),
-    node: width((row) => `node ${row.node}`),
-  };
-  for (const row of shown) lines.push(...slab_lines(row, widths));
-  if (shown.length < slabs.length) lines.push(rest_line(slabs, shown, name));
-  lines.push(slabs.length === 0 ? "  no slab" : legend(shown));
+  draw_rows(lines, slabs, name, all);
+  const signs = "# live   * free, in an array   1-9a-z free, in the index array   . further on";
+  lines.push(slabs.length === 0 ? "  no slab" : signs);
   for (const finding of figure.broken ?? []) lines.push(`BROKEN: ${finding}`);
   return lines.join("\n");
 }
 
-function rest_line(slabs: readonly SlabRow[], shown: readonly SlabRow[], name: string): string {
-  const rest = slabs.filter((row) => !shown.includes(row));
-  const full = rest.filter((row) => row.on === "full").length;
-  return `  and ${plural(rest.length, "more slab")}, ${full} of them full   (all: slab ${name} --all)`;
+function locate(ptr: Ptr, head: Slab): InSlab {
+  const slab = page_of(head);
+  const cache: CachePtr = SlabPage.slab_cache.get(slab);
+  if (!cache_exists(cache)) return { cache: "?", owner: "a cache that was destroyed while it had objects" };
+  const d = start_drawing(cache);
+  const id = d.ids.get(slab) ?? "?";
+  const in_slab = { cache: KmemCache.name.get(cache), slab: id, on: d.on.get(slab) ?? "none" };
+  const object = index_at(cache, slab, ptr);
+  if (object < 0) return { ...in_slab, ...part_of(slab, ptr) };
+  const start = object_at(cache, head, object);
+  const part = { ...in_slab, object, offset: ptr - start, slot: KmemCache.size.get(cache) };
+  const place = free_indices(cache, slab).indexOf(object);
+  if (place >= 0) return { ...part, free: true, where: `index array of slab ${id}, place ${place + 1}` };
+  const array = d.cached.get(start);
+  return array === undefined ? { ...part, free: false } : { ...part, free: true, where: array_text(array) };
 }
 
-function legend(shown: readonly SlabRow[]): string {
-  const more: string[] = [];
-  if (shown.some((row) => row.on.endsWith(" partial"))) more.push("cpu N+: its partial list");
-  if (shown.some((row) => row.sheaved?.length)) more.push("* free, in a sheaf");
-  const signs = "# live   1-9a-z free, in the order of the free list   . free, further down";
-  return more.length > 0 ? `${signs}\n  ${more.join("   ")}` : signs;
+/** What of a slab lies outside of its objects. */
+function part_of(slab: SlabPtr, ptr: Ptr): { part?: string } {
+  if (ptr < SlabPage.s_mem.get(slab)) return { part: "the bytes of its colour, in front of the first slot" };
+  const index_array = SlabPage.freelist.get(slab);
+  return index_array > slab_address(slab) && ptr >= index_array ? { part: "the slab's index array" } : {};
 }
+
+/** "node 0 alien 1" in words. */
+function array_text(where: string): string {
+  const [, node, what] = /^node (\d+) (.*)$/.exec(where) ?? [];
+  if (node === undefined) return `array of ${where}`;
+  return what === "shared"
+    ? `shared array of node ${node}`
+    : `array of node ${node} for objects of node ${what!.slice(6)}`;
+}
+
+/** Sums counts of this CPU. */
+function counted(cache: CachePtr, items: readonly number[]): number {
+  const c = SlabCache.cpu_cache.get(cache) + cpu_regs[CPU_OFFSET];
+  let sum = 0;
+  for (const item of items) sum += SlabCpu.stat.get(c, item);
+  return sum;
+}
+const ALLOCS = [ALLOC_HIT, ALLOC_MISS, ALLOC_PAST];
+const FREES = [FREE_HIT, FREE_MISS, NODE_FREES];
+
+export const bonwick_view: SlabView = {
+  slabs_of,
+  nr_objects: slab_num,
+  object_at,
+  figure: slab_figure,
+  draw: draw_slab,
+  locate,
+  nr_slabs(cache) {
+    let slabs = 0;
+    for (let node = 0; node < node_state.nr_node_ids; node++) {
+      const n: NodePtr = KmemCache.node.get(cache, node) as Ptr;
+      if (n !== NULL) slabs += SlabNode.total_slabs.get(n);
+    }
+    return slabs;
+  },
+  counted_allocs: (cache) => counted(cache, ALLOCS),
+  counted_frees: (cache) => counted(cache, FREES),
+  served: (cache) => ALLOCS.reduce((sum, item) => sum + counter(cache, item), 0),
+};

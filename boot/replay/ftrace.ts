@@ -2,7 +2,11 @@
  * Reads what Linux prints of its own kmem events, and tells the same story as a `#kheap-trace 1` file would.
  *
  *     bash-1234    [001] ...1.  5123.456789: kmalloc: call_site=… ptr=… bytes_req=… …      /sys/kernel/tracing/trace
+ *     bash-1234    [001]  5123.456789: kmalloc:         (f+0x4f) call_site=… ptr=… …        trace-cmd report
  *     bash  1234 [001]  5123.456789: kmem:kmalloc: call_site=… ptr=… bytes_req=… …         perf script
+ *
+ * Fields of all kernels since 2.6.31: with and without name=, node=, accounted=; call sites as symbols or numbers; pfn
+ * in hex or decimal; the events of a node and of pages by their older names.
  *
  * Objects are told apart by `ptr`, whatever it is (hashed pointers too), pages by `pfn`. A recording begins in the
  * middle of a kernel's life and may have lost events, so it is read leniently where #kheap-trace is strict:
@@ -22,11 +26,14 @@ import { CommandError } from "../commands/registry.ts";
 import { FROM_KMALLOC, OPS, fit_slot, type EventReader, type TraceCache } from "./trace.ts";
 
 /** What stands before an event's fields: [cpu, name of the event, fields]. TASK-PID, perhaps (TGID), [CPU], flags, time. */
-const FTRACE = /^\s*\S.*?-\d+ +(?:\([ \d-]+\) +)?\[(\d+)\] +(?:\S+ +)?[\d.]+: (\w+): *(.*)$/;
+const FTRACE = /^\s*\S.*?-\d+ +(?:\([ \d-]+\) +)?\[(\d+)\] +(?:\S+ +)?[\d.]+: +(?:\w+:)?(\w+): *(.*)$/;
+/** The same head before something that is no event: `<stack trace>`, or a call that a function tracer saw. */
+const FTRACE_OTHER = /^\s*\S.*?-\d+ +(?:\([ \d-]+\) +)?\[\d+\] +(?:\S+ +)?[\d.]+: /;
 /** COMM PID[/TID] [CPU] time, perhaps a period. */
 const PERF = /^\s*\S.*? +\d+(?:\/\d+)? +\[(\d+)\] +[\d.]+: +(?:\d+ +)?(?:\w+:)?(\w+): *(.*)$/;
-/** Lines without an event: comments, lost events, perf's call chains, blank ones. */
-const SILENT = /^(#.*|CPU:\d+ \[LOST \d+ EVENTS\]|\s+[0-9a-f]+ .*|\s*)$/;
+/** Lines without an event: comments, lost events, call chains of perf and of ftrace, trace-cmd's head, blank ones. */
+const SILENT =
+  /^(#.*|CPU:\d+ \[LOST (?:\d+ )?EVENTS\]|\s+[0-9a-f]+ .*| *=> .*|version = .*|cpus=\d+|CPU \d+ is empty|\s*)$/;
 const LARGEST_CLASS = 8192;
 /** Bytes at the start of a file that must show what it is. */
 const LOOK_BYTES = 1 << 16;
@@ -141,12 +148,13 @@ export class Ftrace implements EventReader {
     const event = match_line(text);
     if (event) this.read_event(Number(event[1]), event[2]!, event[3]!);
     else if (SILENT.test(text)) this.read_comment(text);
+    else if (FTRACE_OTHER.test(text)) this.skipped.other_events++;
     else this.fail(`"${text.slice(0, 40)}" is no line of ftrace or perf script`);
   }
 
   private read_comment(text: string): void {
-    const cpus = /#P:(\d+)/.exec(text);
-    if (cpus) this.header["#cpus"] = Number(cpus[1]);
+    const cpus = /#P:(\d+)|^cpus=(\d+)$/.exec(text);
+    if (cpus) this.header["#cpus"] = Number(cpus[1] ?? cpus[2]);
     this.skipped.lost_events += Number(/\[LOST (\d+) EVENTS\]/.exec(text)?.[1] ?? 0);
   }
 
@@ -165,6 +173,8 @@ export class Ftrace implements EventReader {
       case "mm_page_alloc":
         return this.alloc_pages(cpu, text);
       case "mm_page_free":
+      case "mm_page_free_direct": // both until Linux 3.2; mm_page_free_batched stands beside an mm_page_free
+      case "mm_pagevec_free":
         return this.free_pages(cpu, this.number(text, "pfn"), this.number(text, "order"));
       default:
         this.skipped.other_events++;
@@ -202,7 +212,8 @@ export class Ftrace implements EventReader {
     if (!/^(\w+)(\|\w+)*$/.test(word)) this.fail(`gfp_flags is "${word}"`);
     let gfp = 0;
     for (const name of word.split("|")) {
-      const bits = [name, `__${name}`].map(parse_gfp).find((value) => !Number.isNaN(value)); // GFP_ZERO: as perf had it once
+      // GFP_ZERO: as perf had it once. Numbers are bits that the kernel that wrote them had no name for.
+      const bits = name.startsWith("0x") ? undefined : [name, `__${name}`].map(parse_gfp).find((value) => !Number.isNaN(value)); // prettier-ignore
       if (bits === undefined) this.unknown_flags.add(name);
       gfp |= bits ?? 0;
     }
@@ -265,8 +276,10 @@ export class Ftrace implements EventReader {
   }
 
   private alloc_pages(cpu: number, text: string): void {
-    const [pfn, ORDER] = [this.number(text, "pfn"), this.number(text, "order")];
+    const ORDER = this.number(text, "order");
     const gfp = this.flags(text);
+    if (/\bpage= *\(n(ul|i)l\)/.test(text)) return void this.skipped.failed_allocs++;
+    const pfn = this.number(text, "pfn");
     if (pfn <= 0) return void this.skipped.failed_allocs++;
     if (ORDER < 0 || ORDER > MAX_PAGE_ORDER) return void this.skipped.too_large++;
     this.take_pages(pfn, 1 << ORDER, "y", {});

@@ -6,17 +6,18 @@
  * number. The figures are sums of what the counters moved by and of the slots found at the addresses. For the caches
  * that the replay made, a walk of all their slabs counts the live objects at the top of each rise and at the end.
  */
-import type { NodeId, Obj } from "../../hal/addr.ts";
+import { PAGE_SIZE, type NodeId, type Obj } from "../../hal/addr.ts";
 import { ksym } from "../../kernel/lib/ksym.ts";
 import { GFP_KERNEL, __GFP_ZERO } from "../../mm/gfp.ts";
 import { ZERO_SIZE_PTR } from "../../mm/kmalloc.ts";
 import type { PagePtr } from "../../mm/page.ts";
 import {
   KmemCache, get_slabinfo, kmalloc_slab, kmem_cache_check, kmem_cache_create, kmem_cache_destroy, oo_order,
-  type CachePtr,
+  slab_ops, type CachePtr,
 } from "../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_NO_MERGE } from "../../mm/slab_layout.ts";
-import { counted_allocs, counted_frees, find_place, is_debugged, nr_slabs, type Place } from "./measure.ts";
+import { slab_view } from "../figures/views.ts";
+import { counted_allocs, counted_frees, find_place, is_debugged, type Place } from "./measure.ts";
 import type { ReplayOps } from "./ops.ts";
 import { pattern_fault, pattern_write } from "./pattern.ts";
 import type { TraceCache } from "./trace.ts";
@@ -69,6 +70,8 @@ export class Heap {
   readonly peak = { ...this.now };
   /** Live objects of the replay in each slab that it shares with others. */
   private readonly shared = new Map<PagePtr, number>();
+  /** Of an allocator without slabs, where pages are everybody's: what it had at the start. */
+  private readonly pages_before = slab_view().pages_held?.();
   private readonly ops: ReplayOps;
   private readonly fail: (what: string) => never;
 
@@ -138,13 +141,16 @@ export class Heap {
   /** Books an object that has just got its place, and marks it. `before` is what the cache had counted. */
   private enter(block: Block, cache: CachePtr, before: number, given: number): void {
     const { number, ptr, req } = block;
-    const place = find_place(ptr);
-    const name = `kmalloc-${place.cache === 0 ? place.slot : KmemCache.object_size.get(place.cache)}`;
-    const account = (block.account ??= this.accounts.get(name) ?? this.open(name, place.cache, place.pages, false));
+    const place = find_place(ptr, cache);
+    const in_no_slab = cache === 0 && place.slot < PAGE_SIZE;
+    const size = place.cache === 0 ? place.slot : KmemCache.object_size.get(place.cache);
+    const name = in_no_slab ? "kmalloc" : `kmalloc-${size}`;
+    const pages = in_no_slab ? 0 : place.pages;
+    const account = (block.account ??= this.accounts.get(name) ?? this.open(name, place.cache, pages, false));
     block.place = place;
     if (place.cache !== cache) this.fail(`object ${number} is not in a slab of ${account.name}`);
     if (!place.on_stride) this.fail(`object ${number} is at no whole multiple of ${place.slot} bytes in its slab`);
-    if (given && given !== place.slot && !(cache !== 0 && is_debugged(cache)))
+    if (given && given !== place.slot && slab_ops().name === "slub" && !(cache !== 0 && is_debugged(cache)))
       this.fail(`object ${number} of ${account.name} was given ${place.slot} bytes, ${given} in the trace`);
     const allocs = counted_allocs(cache, place.head) - before;
     if (allocs !== 1) this.fail(`${account.name} counted ${allocs} allocations for one, of object ${number}`);
@@ -170,7 +176,11 @@ export class Heap {
     account.rising ||= account.live > account.peak_live;
     account.peak_live = Math.max(account.peak_live, account.live);
     account.peak_live_bytes_req = Math.max(account.peak_live_bytes_req, account.live_bytes_req);
-    const slabs = account.own ? nr_slabs(account.cache) : account.slabs + this.share(place.head, sign);
+    if (this.pages_before !== undefined) {
+      this.now.slab_pages = slab_view().pages_held!() - this.pages_before;
+      return;
+    }
+    const slabs = account.own ? slab_view().nr_slabs(account.cache) : account.slabs + this.share(place.head, sign);
     this.now.slab_pages += (slabs - account.slabs) * account.pages;
     account.slabs = slabs;
     account.peak_slabs = Math.max(account.peak_slabs, slabs);
@@ -203,7 +213,8 @@ export class Heap {
     this.check(block);
     if (account?.own && account.rising) this.confirm(account);
     const before = place ? counted_frees(place.cache, place.head) : 0;
-    if (by_kfree) this.ops.kfree(ptr);
+    // kfree of a cache's object: where kmalloc has no caches it could not tell how long that is.
+    if (by_kfree && !(account?.own && slab_ops().kmalloc)) this.ops.kfree(ptr);
     else this.ops.kmem_cache_free(account!.cache, ptr);
     if (account && place) this.leave(block, account, place, before, implied);
     this.blocks.delete(number);

@@ -14,6 +14,7 @@ import { OPS } from "./trace.ts";
 function geometry({ cache, pages }: Account) {
   const bytes = pages * PAGE_SIZE;
   const large = { object_size: bytes, slab_size: bytes, objs_per_slab: 1, order: Math.log2(pages), align: PAGE_SIZE };
+  if (pages === 0) return { object_size: 0, slab_size: 0, objs_per_slab: 0, order: 0, align: 8 }; // blocks of all sizes
   if (cache === 0) return large;
   const oo = KmemCache.oo.get(cache);
   const sizes = { object_size: KmemCache.object_size.get(cache), slab_size: KmemCache.size.get(cache) };

@@ -3,13 +3,15 @@
  *
  *     address_space.xa_head -> xarray -> page of index n: bytes n * 4096 … of the file      page.mapping, page.index
  *
- * A page that was never written is not there and reads as zeroes: reading puts a clean zero page into the cache. A page
- * that was written is dirty, and since a RAM file system has nowhere to write it to, it stays dirty, and in the cache,
- * until the file is truncated or gone. So `invalidate_mapping_pages` (drop_caches 1) takes the clean pages only.
+ * A page that is not there is made when it is read or written. Where the file system can read a page again (`read_folio`:
+ * seedfs) it goes onto the inactive list, and reclaim may take it. On ramfs the page is the only copy: it is unevictable,
+ * and once written it is dirty and stays until the file is truncated or gone; one that was only read is zeroes, and
+ * `invalidate_mapping_pages` (drop_caches 1) takes it like all clean pages.
  *
- * Counters: NR_FILE_PAGES = pages in all page caches; they are unevictable, so NR_UNEVICTABLE counts them too.
+ * References: the cache has one; who takes a page off its LRU list to look at it has another.
+ * Counters: NR_FILE_PAGES = pages in all page caches.
  * Locks: address_space.xa_lock. A page is inserted without it, since that may allocate: the entry has the file to itself.
- * Unlike Linux: no LRU list of pages yet, no folios above one page, no readahead.
+ * Unlike Linux: no folios above one page, no readahead, no write-back: nothing that is dirty could be written anywhere.
  */
 import { NULL, PAGE_SHIFT, PAGE_SIZE } from "../../hal/addr.ts";
 import { local_clock } from "../../hal/clock.ts";
@@ -17,11 +19,12 @@ import { ram_fill, ram_read_bytes, ram_write_bytes } from "../../hal/ram.ts";
 import { GFP_KERNEL, __GFP_ZERO } from "../../mm/gfp.ts";
 import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
 import { PG_dirty, PG_unevictable, PG_uptodate, Page, clear_page_flag, page_address, page_flag, page_to_nid, set_page_flag, type PagePtr } from "../../mm/page.ts"; // prettier-ignore
-import { NR_FILE_PAGES, NR_UNEVICTABLE, mod_node_page_state, mod_zone_page_state } from "../../mm/vmstat.ts";
-import { NODE_DATA, NR_ZONE_UNEVICTABLE, page_zone } from "../../mm/zone.ts";
+import { lru_add, lru_del, mark_page_accessed } from "../../mm/swap.ts";
+import { NR_FILE_PAGES, mod_node_page_state } from "../../mm/vmstat.ts";
+import { NODE_DATA } from "../../mm/zone.ts";
 import { EFBIG, ENOMEM } from "../lib/errno.ts";
 import { spin_lock, spin_unlock } from "../lib/spinlock.ts";
-import { AddressSpace, File, Inode, type FilePtr, type InodePtr, type MappingPtr } from "./fs.ts";
+import { AddressSpace, File, Inode, sb_type, type FilePtr, type InodePtr, type MappingPtr } from "./fs.ts";
 import { XA_MAX_INDEX, xa_erase, xa_for_each, xa_insert, xa_load } from "./xarray.ts";
 
 const I_PAGES = AddressSpace.xa_head;
@@ -29,14 +32,11 @@ const I_PAGES = AddressSpace.xa_head;
 export const MAX_LFS_FILESIZE = XA_MAX_INDEX * PAGE_SIZE;
 
 function count_page(mapping: MappingPtr, page: PagePtr, by: number): void {
-  const pgdat = NODE_DATA(page_to_nid(page));
   AddressSpace.nrpages.set(mapping, AddressSpace.nrpages.get(mapping) + by);
-  mod_node_page_state(pgdat, NR_FILE_PAGES, by);
-  mod_node_page_state(pgdat, NR_UNEVICTABLE, by);
-  mod_zone_page_state(page_zone(page), NR_ZONE_UNEVICTABLE, by);
+  mod_node_page_state(NODE_DATA(page_to_nid(page)), NR_FILE_PAGES, by);
 }
 
-/** The page of that index, made zeroed if it is not there. NULL without memory. */
+/** The page of that index, made if it is not there. NULL without memory. */
 function filemap_get_page(mapping: MappingPtr, index: number): PagePtr {
   const found = xa_load(I_PAGES, mapping, index);
   if (found !== NULL) return found;
@@ -49,17 +49,23 @@ function filemap_get_page(mapping: MappingPtr, index: number): PagePtr {
   spin_lock(AddressSpace.xa_lock.at(mapping));
   Page.mapping.set(page, mapping);
   Page.index.set(page, index);
-  set_page_flag(page, PG_uptodate);
-  set_page_flag(page, PG_unevictable);
   count_page(mapping, page, 1);
   spin_unlock(AddressSpace.xa_lock.at(mapping));
+  const host = AddressSpace.host.get(mapping);
+  const type = sb_type(Inode.i_sb.get(host));
+  if (type.read_folio) type.read_folio(host, page);
+  else set_page_flag(page, PG_unevictable);
+  set_page_flag(page, PG_uptodate);
+  lru_add(page);
   return page;
 }
 
-/** Takes a page out of the cache and gives it back. */
-function delete_from_page_cache(mapping: MappingPtr, index: number, page: PagePtr): void {
+/** Takes a page out of the cache and ends the cache's use of it. */
+export function delete_from_page_cache(page: PagePtr): void {
+  const mapping = Page.mapping.get(page);
+  lru_del(page);
   spin_lock(AddressSpace.xa_lock.at(mapping));
-  xa_erase(I_PAGES, mapping, index);
+  xa_erase(I_PAGES, mapping, Page.index.get(page));
   count_page(mapping, page, -1);
   spin_unlock(AddressSpace.xa_lock.at(mapping));
   Page.mapping.set(page, NULL);
@@ -70,15 +76,15 @@ function delete_from_page_cache(mapping: MappingPtr, index: number, page: PagePt
 /** Drops all pages from index `first` on. */
 export function truncate_inode_pages(mapping: MappingPtr, first: number): void {
   if (AddressSpace.nrpages.get(mapping) === 0) return;
-  for (const { index, entry } of xa_for_each(I_PAGES, mapping, first)) delete_from_page_cache(mapping, index, entry);
+  for (const { entry } of xa_for_each(I_PAGES, mapping, first)) delete_from_page_cache(entry);
 }
 
 /** Drops the clean pages. Returns how many. */
 export function invalidate_mapping_pages(mapping: MappingPtr): number {
   let dropped = 0;
-  for (const { index, entry } of xa_for_each(I_PAGES, mapping)) {
+  for (const { entry } of xa_for_each(I_PAGES, mapping)) {
     if (page_flag(entry, PG_dirty)) continue;
-    delete_from_page_cache(mapping, index, entry);
+    delete_from_page_cache(entry);
     dropped++;
   }
   return dropped;
@@ -118,7 +124,10 @@ export function generic_file_read(file: FilePtr, pos: number, count: number): Ui
   for (const { index, offset, bytes, done } of pieces(pos, result.length)) {
     const page = filemap_get_page(Inode.i_data.at(inode), index);
     if (page === NULL) return done > 0 ? result.subarray(0, done) : -ENOMEM;
+    // Reading on where the last read ended is no further use of that page.
+    if (done > 0 || index !== Math.floor((File.f_prev_end.get(file) - 1) / PAGE_SIZE)) mark_page_accessed(page);
     result.set(ram_read_bytes(page_address(page) + offset, bytes), done);
+    File.f_prev_end.set(file, pos + done + bytes);
   }
   return result;
 }

@@ -21,6 +21,7 @@
  */
 import type { Ptr } from "../../hal/addr.ts";
 import { struct } from "../../hal/struct.ts";
+import type { PagePtr } from "../../mm/page.ts";
 import { HlistHead, HlistNode } from "../lib/hlist.ts";
 import { ksym, ksym_fn, type FnPtr } from "../lib/ksym.ts";
 import { ListHead } from "../lib/list.ts";
@@ -134,7 +135,8 @@ export const File = struct(
     f_path_mnt: "*mount",
     f_path_dentry: "*dentry",
     f_pos: "u64",
-    f_rest: "u64[12]", // Linux: owner, error sequences, readahead state, f_pos_lock. Free pointer in the first word.
+    f_rest: "u64[11]", // Linux: owner, error sequences, readahead state, f_pos_lock. Free pointer in the first word.
+    f_prev_end: "u64", // f_ra.prev_pos: right behind the last byte that was read
     f_count: "u64",
   },
   { sizeof: 184 },
@@ -227,6 +229,11 @@ export interface FileSystemType {
   fill_super(sb: SbPtr): number;
   /** Before all inodes are evicted: lets go of what keeps dentries in use. */
   kill_sb?(sb: SbPtr): void;
+  /**
+   * Fills a page with what a file holds from `page.index` on, zeroes behind its end. A file system without it has no other
+   * copy than the page cache: what was never written is zeroes, and its pages cannot be reclaimed.
+   */
+  read_folio?(inode: InodePtr, page: PagePtr): void;
   /** Which inodes are dropped with their last user although they still have a name. */
   drop_inode?(inode: InodePtr): boolean;
 }

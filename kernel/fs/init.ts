@@ -5,13 +5,14 @@
  *     mnt_init          / , a ramfs with the directories that others are mounted on, and /tmp
  *     proc_root_init    /proc
  *     sysfs_init        /sys
+ *     disc_init         /usr, the disc
  *     fs_shutdown       all of it backwards: what is left are the caches, empty
  */
 import { NULL } from "../../hal/addr.ts";
-import { shrinker_init } from "../../mm/shrinker.ts";
 import { panic } from "../lib/bug.ts";
 import { ENOMEM } from "../lib/errno.ts";
 import { dcache_init } from "./dcache.ts";
+import { discfs_type } from "./discfs.ts";
 import { files_init } from "./file_table.ts";
 import { fs_struct_init } from "./fs_struct.ts";
 import { inode_init } from "./inode.ts";
@@ -28,12 +29,13 @@ import { super_init } from "./super.ts";
 import { sysfs_exit, sysfs_root_init, sysfs_type } from "./sysfs.ts";
 import { sysfs_node_init } from "./sysfs_node.ts";
 import { sysfs_slab_init } from "./sysfs_slab.ts";
+import { page_reclaim_init } from "./reclaim.ts";
 import { radix_tree_init } from "./xarray.ts";
 import "./syscalls.ts";
 
 /** Makes the caches and hash tables. */
 export function vfs_caches_init(): void {
-  shrinker_init();
+  page_reclaim_init();
   names_init();
   dcache_init();
   inode_init();
@@ -43,7 +45,7 @@ export function vfs_caches_init(): void {
   kernfs_init();
   super_init();
   namespace_init();
-  for (const type of [sysfs_type, ramfs_type, proc_type]) register_filesystem(type);
+  for (const type of [sysfs_type, ramfs_type, proc_type, discfs_type]) register_filesystem(type);
 }
 
 function must(error: number, what: string): void {
@@ -53,18 +55,25 @@ function must(error: number, what: string): void {
 /** Mounts the root file system. */
 export function mnt_init(): void {
   must(do_mount(ramfs_type), "Failed to mount the root file system");
-  for (const path of ["/proc", "/sys", "/tmp"]) must(do_mkdirat(path, 0o755), `Failed to make ${path}`);
+  for (const path of ["/proc", "/sys", "/tmp", "/usr"]) must(do_mkdirat(path, 0o755), `Failed to make ${path}`);
 }
 
-function mount_at(path: string, type: number, root: KernfsPtr): void {
-  const error =
-    root === NULL ? -ENOMEM : at_path(path, true, (nd) => do_mount(type, { mnt: nd.mnt, dentry: nd.dentry }, root));
-  must(error, `Failed to mount ${path}`);
+function mount_at(path: string, type: number, info: number): void {
+  must(
+    at_path(path, true, (nd) => do_mount(type, { mnt: nd.mnt, dentry: nd.dentry }, info)),
+    `Failed to mount ${path}`,
+  );
+}
+
+/** Mounts a file system of the tree below `root`, which is NULL without memory. */
+function mount_kernfs(path: string, type: number, root: KernfsPtr): void {
+  must(root === NULL ? -ENOMEM : 0, `Failed to mount ${path}`);
+  mount_at(path, type, root);
 }
 
 /** Mounts /proc and fills it. */
 export function proc_root_init(): void {
-  mount_at("/proc", proc_type, proc_init());
+  mount_kernfs("/proc", proc_type, proc_init());
   proc_mm_init();
   proc_misc_init();
   proc_sys_init();
@@ -73,9 +82,14 @@ export function proc_root_init(): void {
 
 /** Mounts /sys and fills it. */
 export function sysfs_init(): void {
-  mount_at("/sys", sysfs_type, sysfs_root_init());
+  mount_kernfs("/sys", sysfs_type, sysfs_root_init());
   sysfs_slab_init();
   sysfs_node_init();
+}
+
+/** Mounts /usr. */
+export function disc_init(): void {
+  mount_at("/usr", discfs_type, NULL);
 }
 
 /** Takes everything down. No task and no open file is left. */

@@ -2,6 +2,7 @@
 import { HZ, NSEC_PER_SEC, local_clock } from "../../hal/clock.ts";
 import { cpu_is_online, cpu_to_node, nr_cpu_ids } from "../../hal/cpu.ts";
 import { iomem_resources } from "../../mm/e820.ts";
+import { vmallocinfo_text } from "../../mm/vmallocinfo.ts";
 import { saved_command_line } from "../lib/cmdline.ts";
 import { cpu_ticks, get_avenrun, nr_context_switches, nr_running } from "../sched.ts";
 import { TASK_UNINTERRUPTIBLE, TaskStruct, for_each_process, tasklist } from "../task.ts";
@@ -80,9 +81,10 @@ function iomem(): string {
 function mounts(): string {
   let text = "";
   for (const mnt of for_each_mount()) {
-    const { name } = sb_type(Mount.mnt_sb.get(mnt));
+    const { name, read_folio } = sb_type(Mount.mnt_sb.get(mnt));
     const source = name === "ramfs" ? "none" : name;
-    text += `${source} ${d_path({ mnt, dentry: Mount.mnt_root.get(mnt) })} ${name} rw 0 0\n`;
+    const access = read_folio ? "ro" : "rw"; // what can be read again cannot be written here
+    text += `${source} ${d_path({ mnt, dentry: Mount.mnt_root.get(mnt) })} ${name} ${access} 0 0\n`;
   }
   return text;
 }
@@ -105,8 +107,7 @@ const FILES = Object.freeze([
 ] as const);
 const SYMBOLS = Object.freeze(FILES.map(([path, show]) => [path, proc_symbol(path, show)] as const));
 
-/** There are no modules, and vmalloc has no areas. */
-const vmallocinfo_symbol = proc_symbol("vmallocinfo", () => "");
+const vmallocinfo_symbol = proc_symbol("vmallocinfo", vmallocinfo_text);
 
 /** Boot: makes the files. */
 export function proc_misc_init(): void {

@@ -7,12 +7,14 @@
 import { PAGE_SIZE, type NodeId } from "../../hal/addr.ts";
 import { cpu_is_online, nr_cpu_ids } from "../../hal/cpu.ts";
 import { MAX_NR_ZONES, MIGRATE_NAMES, MIGRATE_TYPES } from "../../mm/gfp.ts";
+import { direct_map_kib } from "../../mm/kernel_map.ts";
 import { si_mem_available } from "../../mm/show_mem.ts";
+import { node_is_hopeless } from "../../mm/reclaim_state.ts";
 import { Page, mem_map_state, pfn_to_page, pfn_valid } from "../../mm/page.ts";
 import { get_pageblock_migratetype } from "../../mm/pageblock.ts";
 import { pcpu_nr_pages } from "../../mm/percpu.ts";
 import { zone_pcp } from "../../mm/pcp.ts";
-import { KmemCache, get_slabinfo } from "../../mm/slab_common.ts";
+import { KmemCache, get_slabinfo, slab_ops } from "../../mm/slab_common.ts";
 import {
   NODE_STAT_NAMES, NR_ACTIVE_ANON, NR_ACTIVE_FILE, NR_ANON_MAPPED, NR_FILE_DIRTY, NR_FILE_MAPPED, NR_FILE_PAGES,
   NR_INACTIVE_ANON, NR_INACTIVE_FILE, NR_KERNEL_MISC_RECLAIMABLE, NR_KERNEL_STACK_KB, NR_PAGETABLE,
@@ -20,13 +22,16 @@ import {
   NUMA_STAT_NAMES, ZONE_STAT_NAMES, global_node_page_state, global_zone_page_state, node_page_state, vmstat_lines,
   zone_numa_event_state, zone_page_state,
 } from "../../mm/vmstat.ts"; // prettier-ignore
+import { vmalloc_nr_pages } from "../../mm/vmalloc.ts";
 import { wmark_pages } from "../../mm/watermark.ts";
 import {
   FreeArea, NODE_DATA, NR_FREE_PAGES, NR_MLOCK, NR_PAGE_ORDERS, PerCpuPages, PgData, WMARK_HIGH, WMARK_LOW, WMARK_MIN,
   WMARK_PROMO, Zone, for_each_online_node, for_each_populated_zone, node_state, page_zone,
   pageblock_nr_pages, pageblock_order, zone_end_pfn, type PgDataPtr, type ZonePtr,
 } from "../../mm/zone.ts"; // prettier-ignore
+import { ksym } from "../lib/ksym.ts";
 import { list_count } from "../lib/list.ts";
+import type { Store } from "./kernfs.ts";
 import { proc_create, proc_symbol } from "./procfs.ts";
 import { lpad, rpad } from "./seq_file.ts";
 import { slab_names } from "./slab_names.ts";
@@ -37,19 +42,29 @@ const zone_name = (zone: ZonePtr): string => lpad(Zone.name.get(zone), 8);
 /** Pages as kB. */
 export const K = (pages: number): number => pages * (PAGE_SIZE / 1024);
 
+/** What stands behind the columns with slab_stats=on, in an allocator that counts so. */
+const STATISTICS =
+  " : globalstat <listallocs> <maxobjs> <grown> <reaped> <error> <maxfreeable> <nodeallocs> <remotefrees>" +
+  " <alienoverflow> : cpustat <allochit> <allocmiss> <freehit> <freemiss>";
+
 function slabinfo(): string {
+  const { slabinfo_stats = () => "" } = slab_ops();
+  const caches = [...slab_names()];
+  const counts = caches.length > 0 && slabinfo_stats(caches[0]![0]) !== "";
   const lines = [
-    "slabinfo - version: 2.1",
+    `slabinfo - version: 2.1${counts ? " (statistics)" : ""}`,
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>" +
-      " : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>",
+      " : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>" +
+      (counts ? STATISTICS : ""),
   ];
-  for (const [cache, name] of slab_names()) {
+  for (const [cache, name] of caches) {
     const info = get_slabinfo(cache);
     lines.push(
       `${rpad(name, 17)} ${lpad(info.active_objs, 6)} ${lpad(info.num_objs, 6)} ` +
         `${lpad(KmemCache.size.get(cache), 6)} ${lpad(info.objects_per_slab, 4)} ${lpad(2 ** info.cache_order, 4)}` +
         ` : tunables ${lpad(info.limit, 4)} ${lpad(info.batchcount, 4)} ${lpad(info.shared, 4)}` +
-        ` : slabdata ${lpad(info.active_slabs, 6)} ${lpad(info.num_slabs, 6)} ${lpad(info.shared_avail, 6)}`,
+        ` : slabdata ${lpad(info.active_slabs, 6)} ${lpad(info.num_slabs, 6)} ${lpad(info.shared_avail, 6)}` +
+        slabinfo_stats(cache),
     );
   }
   return lines.join("\n") + "\n";
@@ -147,7 +162,10 @@ function zone_text(zone: ZonePtr, with_node: string): string {
   text += NUMA_STAT_NAMES.map((name, i) => counter(name, zone_numa_event_state(zone, i))).join("");
   text += "\n  pagesets";
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) if (cpu_is_online(cpu)) text += pageset(zone, cpu);
-  return text + `\n  node_unreclaimable:  0\n  start_pfn:           ${Zone.zone_start_pfn.get(zone)}\n`;
+  return (
+    text +
+    `\n  node_unreclaimable:  ${node_is_hopeless(Zone.zone_pgdat.get(zone)) ? 1 : 0}\n  start_pfn:           ${Zone.zone_start_pfn.get(zone)}\n`
+  );
 }
 
 function zoneinfo(): string {
@@ -199,7 +217,7 @@ const MEMINFO_LABELS =
   "SReclaimable SUnreclaim KernelStack PageTables SecPageTables NFS_Unstable Bounce WritebackTmp CommitLimit " +
   "Committed_AS VmallocTotal VmallocUsed VmallocChunk Percpu AnonHugePages ShmemHugePages ShmemPmdMapped " +
   "FileHugePages FilePmdMapped Balloon HugePages_Total HugePages_Free HugePages_Rsvd HugePages_Surp Hugepagesize " +
-  "Hugetlb DirectMap4k DirectMap2M";
+  "Hugetlb DirectMap4k DirectMap2M DirectMap1G";
 
 function meminfo(): string {
   const counters = meminfo_counters(global_node_page_state);
@@ -212,8 +230,10 @@ function meminfo(): string {
     Mlocked: K(global_zone_page_state(NR_MLOCK)),
     CommitLimit: K(Math.floor(node_state.totalram_pages / 2)),
     VmallocTotal: 34359738367,
+    VmallocUsed: K(vmalloc_nr_pages()),
     Percpu: K(pcpu_nr_pages()),
     Hugepagesize: 2048,
+    ...direct_map_kib(),
   };
   const line = (label: string): string =>
     label.startsWith("HugePages_")
@@ -256,9 +276,13 @@ const show = {
   vmstat: proc_symbol("vmstat", vmstat),
 } as const;
 
+const slabinfo_store: Store = (_instance, text) => slab_ops().slabinfo_write!(text);
+const SLABINFO_STORE = ksym("slabinfo_store", slabinfo_store);
+
 /** Boot: makes the files. */
 export function proc_mm_init(): void {
   for (const name of ["buddyinfo", "pagetypeinfo", "zoneinfo", "meminfo", "vmstat"] as const)
     proc_create(name, { mode: name === "pagetypeinfo" ? 0o400 : 0o444, show: show[name] });
-  proc_create("slabinfo", { mode: 0o400, show: show.slabinfo });
+  const writable = slab_ops().slabinfo_write !== undefined;
+  if (!slab_ops().no_slabinfo) proc_create("slabinfo", { mode: writable ? 0o600 : 0o400, show: show.slabinfo, ...(writable && { store: SLABINFO_STORE }) }); // prettier-ignore
 }

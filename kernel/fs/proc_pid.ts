@@ -1,5 +1,8 @@
-/** What /proc/PID says of a task: status, stat, comm. A pid that is gone reads as -ESRCH. */
+/** What /proc/PID says of a task: status, stat, comm; memory: proc_maps.ts. A pid that is gone reads as -ESRCH. */
+import { PAGE_SIZE } from "../../hal/addr.ts";
 import { NSEC_PER_SEC } from "../../hal/clock.ts";
+import { MmStruct } from "../../mm/mm_types.ts";
+import { format_list } from "../lib/bitops.ts";
 import { ENOENT, ESRCH } from "../lib/errno.ts";
 import { ksym } from "../lib/ksym.ts";
 import { ENTRY_NSEC } from "../lockstep.ts";
@@ -7,8 +10,10 @@ import { find_task_by_pid } from "../pid.ts";
 import { PF_KTHREAD, TaskStruct, for_each_process, task_ppid, task_state_char, type TaskPtr } from "../task.ts";
 import { FilesStruct } from "./fs.ts";
 import { file_mode, kernfs_new_node } from "./kernfs.ts";
+import { proc_maps_init, status_vm_fields } from "./proc_maps.ts";
+import { proc_oom_init } from "./proc_oom.ts";
 import { proc_create_many } from "./procfs.ts";
-import { format_list, format_mask } from "./seq_file.ts";
+import { format_mask } from "./seq_file.ts";
 
 const STATE_NAMES: Readonly<Record<string, string>> = Object.freeze({
   R: "running", S: "sleeping", D: "disk sleep", Z: "zombie", X: "dead",
@@ -23,7 +28,7 @@ function status(task: TaskPtr): string {
     ["Name", TaskStruct.comm.get(task)], ["Umask", "0022"], ["State", `${state} (${STATE_NAMES[state]})`],
     ["Tgid", TaskStruct.tgid.get(task)], ["Ngid", 0], ["Pid", pid], ["PPid", task_ppid(task)], ["TracerPid", 0],
     ["Uid", "0\t0\t0\t0"], ["Gid", "0\t0\t0\t0"], ["FDSize", files === 0 ? 0 : FilesStruct.max_fds.get(files)],
-    ["Groups", ""], ["Kthread", TaskStruct.flags.get(task) & PF_KTHREAD ? 1 : 0], ["Threads", 1],
+    ["Groups", ""], ["Kthread", TaskStruct.flags.get(task) & PF_KTHREAD ? 1 : 0], ...status_vm_fields(task), ["Threads", 1],
     ["SigPnd", TaskStruct.sig_pending.get(task).toString(16).padStart(16, "0")],
     ["Cpus_allowed", format_mask([cpu], cpu + 1)], ["Cpus_allowed_list", format_list([cpu])],
     ["voluntary_ctxt_switches", TaskStruct.nr_switches.get(task)], ["nonvoluntary_ctxt_switches", 0],
@@ -42,6 +47,8 @@ function stat(task: TaskPtr): string {
   set(5, TaskStruct.pid.get(task), TaskStruct.pid.get(task), 0, -1, TaskStruct.flags.get(task));
   set(15, ticks(TaskStruct.utime.get(task) * ENTRY_NSEC)); // stime: a program's entries are all spent in the kernel
   set(18, 20, 0, 1, 0, ticks(TaskStruct.start_time.get(task)));
+  const mm = TaskStruct.mm.get(task);
+  if (mm !== 0) set(23, MmStruct.total_vm.get(mm) * PAGE_SIZE, MmStruct.rss_anon.get(mm));
   set(39, TaskStruct.cpu.get(task));
   return fields.join(" ") + "\n";
 }
@@ -72,4 +79,6 @@ export function proc_pid_init(): void {
   if (pid <= 0) return;
   for (const name of ["status", "comm", "stat"] as const)
     kernfs_new_node(pid, name, { mode: file_mode(0o444), show: symbols[name] });
+  proc_oom_init(pid);
+  proc_maps_init(pid);
 }

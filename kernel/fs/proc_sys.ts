@@ -4,15 +4,21 @@
  *     vm/min_free_kbytes                  all marks are worked out anew
  *     vm/watermark_boost_factor           0: mixing page types raises no mark
  *     vm/watermark_scale_factor           how far apart marks lie, 1 to 3000 ten-thousandths of a zone
+ *     vm/numa_stat                        0: no NUMA counters; 1: again, from 0
  *     vm/percpu_pagelist_high_fraction    0, or at least 8
  *     vm/vfs_cache_pressure               percent of unused dentries and inodes that shrinkers count
+ *     vm/oom_dump_tasks                   0: the report of the OOM killer does not list the tasks
+ *     vm/oom_kill_allocating_task         not 0: the OOM killer takes the task that asks
+ *     vm/panic_on_oom                     1: panic instead, but not where only some nodes are short; 2: always
  *     vm/drop_caches, vm/stat_refresh     do something when written
  *
  * Unlike Linux: a knob without effect here (dirty_ratio, swappiness, …) is not there, and lowmem_reserve_ratio can only
  * be read.
  */
 import { setup_per_zone_wmarks } from "../../mm/mm_init.ts";
+import { oom_knob, set_oom_knob, type OomKnob } from "../../mm/oom_kill.ts";
 import { percpu_pagelist_high_fraction, set_percpu_pagelist_high_fraction } from "../../mm/pagesets.ts";
+import { numa_stat_enabled, set_numa_stat } from "../../mm/vmstat.ts";
 import {
   set_watermark_boost_factor, set_watermark_scale_factor, watermark_boost_factor, watermark_scale_factor,
 } from "../../mm/watermark.ts"; // prettier-ignore
@@ -59,6 +65,12 @@ function set_scale_factor(factor: number): boolean {
   return true;
 }
 
+function oom_number_knob(name: "oom_dump_tasks" | "oom_kill_allocating_task" | "panic_on_oom"): Knob {
+  const knob = name.replace(/^oom_/, "") as OomKnob;
+  const most = name === "panic_on_oom" ? 2 : INT_MAX;
+  return number_knob(`vm/${name}`, () => oom_knob(knob), (value) => value <= most && (set_oom_knob(knob, value), true)); // prettier-ignore
+}
+
 function dentry_state(): string {
   const { nr_dentry, nr_unused, nr_negative } = dentry_stat();
   return `${nr_dentry}\t${nr_unused}\t45\t0\t${nr_negative}\t0\n`;
@@ -78,6 +90,8 @@ const KNOBS: readonly Knob[] = Object.freeze([
   { path: "vm/drop_caches", mode: 0o200, store: drop_caches_store },
   { path: "vm/lowmem_reserve_ratio", mode: 0o444, show: () => `${LOWMEM_RESERVE_RATIO.join("\t")}\n` },
   number_knob("vm/min_free_kbytes", () => node_state.min_free_kbytes, set_min_free_kbytes),
+  ...(["oom_dump_tasks", "oom_kill_allocating_task", "panic_on_oom"] as const).map(oom_number_knob),
+  number_knob("vm/numa_stat", numa_stat_enabled, (on) => on <= 1 && (set_numa_stat(on), true)),
   number_knob("vm/percpu_pagelist_high_fraction", percpu_pagelist_high_fraction, set_percpu_pagelist_high_fraction),
   // Counters are exact here: nothing has to be gathered from the CPUs.
   { path: "vm/stat_refresh", mode: 0o600, show: () => "", store: () => 0 },

@@ -11,18 +11,6 @@ export function rpad(value: number | string, width: number): string {
   return String(value).padEnd(width);
 }
 
-/** `%*pbl`: `0-3,8`; empty for none. `members` ascend. */
-export function format_list(members: readonly number[]): string {
-  const ranges: string[] = [];
-  for (let i = 0; i < members.length;) {
-    let j = i;
-    while (members[j + 1] === members[j]! + 1) j++;
-    ranges.push(i === j ? `${members[i]}` : `${members[i]}-${members[j]}`);
-    i = j + 1;
-  }
-  return ranges.join(",");
-}
-
 /** `%*pb`: hex words of 32 bits parted by commas, the highest first and no wider than `bits` needs. */
 export function format_mask(members: readonly number[], bits: number): string {
   const words: string[] = [];

@@ -1,15 +1,17 @@
-/** /sys/devices/system/{node,cpu}: which nodes and CPUs there are, and what each node holds. */
+/** /sys/devices/system/{node,cpu}: which nodes and CPUs there are, what each node holds; its weight in interleaving. */
 import type { NodeId } from "../../hal/addr.ts";
 import { cpu_is_online, cpu_to_node, nr_cpu_ids } from "../../hal/cpu.ts";
 import { MAX_NR_ZONES, ZONE_NORMAL } from "../../mm/gfp.ts";
+import { node_weight, set_node_weight } from "../../mm/mempolicy.ts";
 import { node_page_state, sum_zone_node_page_state, sum_zone_numa_event_state } from "../../mm/vmstat.ts";
 import { NODE_DATA, NR_FREE_PAGES, NR_MLOCK, PgData, Zone, for_each_online_node, node_distance, node_state, type ZonePtr } from "../../mm/zone.ts"; // prettier-ignore
-import { ENOENT } from "../lib/errno.ts";
+import { format_list } from "../lib/bitops.ts";
+import { EINVAL, ENOENT } from "../lib/errno.ts";
 import { ksym } from "../lib/ksym.ts";
 import { S_IFDIR } from "./fs.ts";
 import { file_mode, kernfs_new_node } from "./kernfs.ts";
 import { K, meminfo_counters, node_vmstat } from "./proc_mm.ts";
-import { format_list, format_mask, lpad, rpad } from "./seq_file.ts";
+import { format_mask, kstrtou, lpad, rpad } from "./seq_file.ts";
 import { sysfs_create } from "./sysfs.ts";
 
 const nodes = (): NodeId[] => [...for_each_online_node()];
@@ -125,8 +127,22 @@ function numbered(prefix: string, members: () => readonly number[]) {
 const all_nodes = numbered("node", nodes);
 const all_cpus = numbered("cpu", possible_cpus);
 
+/** kernel/mm/mempolicy/weighted_interleave/nodeN: as one writes `node_weight`. */
+const weight = Object.freeze({
+  ...all_nodes,
+  mode: file_mode(0o644),
+  show: ksym("sysfs_node_weight_show", (node: number) => line(node_weight(node))),
+  store: ksym("sysfs_node_weight_store", (node: number, text: string) => {
+    const value = kstrtou(text);
+    if (value < 1 || value > 255) return -EINVAL;
+    set_node_weight(node, value);
+    return 0;
+  }),
+});
+
 /** Boot: makes the directories. */
 export function sysfs_node_init(): void {
+  sysfs_create("kernel/mm/mempolicy/weighted_interleave/NODE", weight);
   for (const [name, show] of symbols.node_top)
     sysfs_create(`devices/system/node/${name}`, { mode: file_mode(0o444), show });
   for (const [name, show] of symbols.cpu_top)

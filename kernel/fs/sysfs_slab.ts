@@ -9,7 +9,7 @@ import { cpu_is_online } from "../../hal/cpu.ts";
 import { Slab, page_to_nid, type SlabPtr } from "../../mm/page.ts";
 import {
   KmemCache, SlabAlias, cache_exists, for_each_alias, kmem_cache_shrink, oo_objects, oo_order,
-  slab_mergeable, type CachePtr,
+  slab_mergeable, slab_ops, type CachePtr,
 } from "../../mm/slab_common.ts"; // prettier-ignore
 import {
   SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_CONSISTENCY_CHECKS, SLAB_FAILSLAB, SLAB_HWCACHE_ALIGN,
@@ -260,6 +260,7 @@ const symbols = {
 
 /** Boot: makes the directories. */
 export function sysfs_slab_init(): void {
+  if (slab_ops().name !== "slub") return;
   const { names, find, link_names, link_find, link } = symbols;
   const directory = sysfs_create("kernel/slab/CACHE", { mode: S_IFDIR | 0o755, names, find });
   sysfs_create("kernel/slab/ALIAS", { mode: S_IFLNK | 0o777, names: link_names, find: link_find, show: link });

@@ -80,15 +80,12 @@ export function xa_load(xa: Xarray, owner: Ptr, index: number): Ptr {
   return entry;
 }
 
-/** Makes a node below `parent` (NULL: to be the top). NULL without memory. */
-function xas_alloc(parent: NodePtr, shift: number, offset: number, gfp: number): NodePtr {
-  const node: NodePtr = kmem_cache_alloc(radix_tree.node_cachep, gfp);
-  if (node === NULL) return NULL;
+/** Makes `node`, which is fresh, one below `parent` (NULL: to be the top). */
+function xas_link(node: NodePtr, parent: NodePtr, shift: number, offset: number): void {
   XaNode.shift.set(node, shift);
   XaNode.offset.set(node, offset);
   XaNode.parent.set(node, parent);
   if (parent !== NULL) set_slot(parent, offset, node | 2);
-  return node;
 }
 
 function set_slot(node: NodePtr, slot: number, entry: Ptr): void {
@@ -97,23 +94,42 @@ function set_slot(node: NodePtr, slot: number, entry: Ptr): void {
   XaNode.count.set(node, XaNode.count.get(node) + Number(entry !== NULL) - Number(before !== NULL));
 }
 
-/**
- * Makes the tree so high that `index` is below its head. 0 or -ENOMEM; levels that were added above entries stay until
- * the tree is empty.
- */
-function xas_expand(xa: Xarray, owner: Ptr, index: number, gfp: number): number {
+/** The shift of the lowest node below which all indices up to `index` are. */
+function top_shift(index: number): number {
+  let shift = 0;
+  while (index >= XA_CHUNK_SIZE * 2 ** shift) shift += XA_CHUNK_SHIFT;
+  return shift;
+}
+
+/** How many nodes an insertion at `index` would have to make. */
+function nodes_missing(head: Ptr, index: number): number {
+  const levels = (shift: number): number => shift / XA_CHUNK_SHIFT;
+  const top = top_shift(index);
+  if (head === NULL) return index === 0 ? 0 : levels(top) + 1;
+  const height = is_node(head) ? XaNode.shift.get(to_node(head)) : -XA_CHUNK_SHIFT;
+  // A higher tree has the old one in its slot 0, and the new index in another: all nodes on the way to it are missing.
+  if (top > height) return levels(top - height) + levels(top);
+  for (let node = to_node(head); XaNode.shift.get(node) > 0;) {
+    const below = XaNode.slots.get(node, slot_of(node, index));
+    if (below === NULL) return levels(XaNode.shift.get(node));
+    node = to_node(below);
+  }
+  return 0;
+}
+
+/** Makes the tree so high that `index` is below its head. */
+function xas_expand(xa: Xarray, owner: Ptr, index: number, spare: NodePtr[]): void {
   let head = xa.get(owner);
   let shift = is_node(head) ? XaNode.shift.get(to_node(head)) + XA_CHUNK_SHIFT : 0;
-  if (head === NULL) while (index >= XA_CHUNK_SIZE * 2 ** shift) shift += XA_CHUNK_SHIFT;
+  if (head === NULL) shift = top_shift(index);
   for (; head === NULL || index > max_index(head); shift += XA_CHUNK_SHIFT) {
-    const node = xas_alloc(NULL, shift, 0, gfp);
-    if (node === NULL) return -ENOMEM;
+    const node = spare.shift()!;
+    xas_link(node, NULL, shift, 0);
     if (head !== NULL) set_slot(node, 0, head);
     if (is_node(head)) XaNode.parent.set(to_node(head), node);
     head = node | 2;
     xa.set(owner, head);
   }
-  return 0;
 }
 
 /** Frees `node` and its ancestors as far as they are empty. */
@@ -130,27 +146,42 @@ function xas_delete_empty(xa: Xarray, owner: Ptr, node: NodePtr): void {
   }
 }
 
-/** Stores a pointer (a multiple of 4, not NULL) at an index that is free. 0 or -ENOMEM, with nothing changed. */
+/**
+ * Stores a pointer (a multiple of 4, not NULL) at an index that is free. 0 or -ENOMEM, with nothing changed.
+ *
+ * All nodes are allocated before the tree is touched: an allocation may reclaim, and that may take other entries of this
+ * very tree, and nodes with them.
+ */
 export function xa_insert(xa: Xarray, owner: Ptr, index: number, entry: Ptr, gfp: number): number {
-  if (index === 0 && xa.get(owner) === NULL) {
-    xa.set(owner, entry);
-    return 0;
-  }
-  const error = xas_expand(xa, owner, index, gfp);
-  if (error) return error;
-  let node = to_node(xa.get(owner));
-  while (XaNode.shift.get(node) > 0) {
-    const below = XaNode.slots.get(node, slot_of(node, index));
-    const shift = XaNode.shift.get(node) - XA_CHUNK_SHIFT;
-    const next = below === NULL ? xas_alloc(node, shift, slot_of(node, index), gfp) : to_node(below);
-    if (next === NULL) {
-      xas_delete_empty(xa, owner, node);
+  const spare: NodePtr[] = [];
+  while (spare.length < nodes_missing(xa.get(owner), index)) {
+    const node: NodePtr = kmem_cache_alloc(radix_tree.node_cachep, gfp);
+    if (node === NULL) {
+      free_nodes(spare);
       return -ENOMEM;
     }
-    node = next;
+    spare.push(node);
+  }
+  if (index === 0 && xa.get(owner) === NULL) xa.set(owner, entry);
+  else store(xa, owner, index, entry, spare);
+  free_nodes(spare);
+  return 0;
+}
+
+function free_nodes(nodes: readonly NodePtr[]): void {
+  for (const node of nodes) kmem_cache_free(radix_tree.node_cachep, node);
+}
+
+/** Stores an entry with the nodes of `spare`, which suffice. */
+function store(xa: Xarray, owner: Ptr, index: number, entry: Ptr, spare: NodePtr[]): void {
+  xas_expand(xa, owner, index, spare);
+  let node = to_node(xa.get(owner));
+  for (let shift = XaNode.shift.get(node); shift > 0; shift -= XA_CHUNK_SHIFT) {
+    const slot = slot_of(node, index);
+    if (XaNode.slots.get(node, slot) === NULL) xas_link(spare.shift()!, node, shift - XA_CHUNK_SHIFT, slot);
+    node = to_node(XaNode.slots.get(node, slot));
   }
   set_slot(node, slot_of(node, index), entry);
-  return 0;
 }
 
 /** Takes an entry out, if it is there, and frees the nodes that are empty now. */

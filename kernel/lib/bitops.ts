@@ -64,3 +64,15 @@ export function div_round_up(n: number, d: number): number {
 export function clamp(value: number, low: number, high: number): number {
   return value < low ? low : value > high ? high : value;
 }
+
+/** `%*pbl`: `0-3,8`; empty for none. `members` ascend. */
+export function format_list(members: readonly number[]): string {
+  const ranges: string[] = [];
+  for (let i = 0; i < members.length;) {
+    let j = i;
+    while (members[j + 1] === members[j]! + 1) j++;
+    ranges.push(i === j ? `${members[i]}` : `${members[i]}-${members[j]}`);
+    i = j + 1;
+  }
+  return ranges.join(",");
+}

@@ -23,6 +23,7 @@ export const ENFILE = 23;
 export const EMFILE = 24;
 export const EFBIG = 27;
 export const ENOSPC = 28;
+export const EROFS = 30;
 export const ERANGE = 34;
 export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
@@ -35,7 +36,7 @@ export const MAX_ERRNO = 4095;
 const NAMES: Readonly<Record<number, string>> = Object.freeze({
   1: "EPERM", 2: "ENOENT", 3: "ESRCH", 4: "EINTR", 5: "EIO", 7: "E2BIG", 8: "ENOEXEC", 9: "EBADF", 10: "ECHILD",
   11: "EAGAIN", 12: "ENOMEM", 13: "EACCES", 14: "EFAULT", 16: "EBUSY", 17: "EEXIST", 18: "EXDEV", 19: "ENODEV",
-  20: "ENOTDIR", 21: "EISDIR", 22: "EINVAL", 23: "ENFILE", 24: "EMFILE", 27: "EFBIG", 28: "ENOSPC", 34: "ERANGE",
+  20: "ENOTDIR", 21: "EISDIR", 22: "EINVAL", 23: "ENFILE", 24: "EMFILE", 27: "EFBIG", 28: "ENOSPC", 30: "EROFS", 34: "ERANGE",
   36: "ENAMETOOLONG", 38: "ENOSYS", 39: "ENOTEMPTY", 40: "ELOOP", 512: "ERESTARTSYS",
 }); // prettier-ignore
 
@@ -45,7 +46,7 @@ const TEXTS: Readonly<Record<number, string>> = Object.freeze({
   10: "No child processes", 11: "Resource temporarily unavailable", 12: "Cannot allocate memory", 13: "Permission denied",
   14: "Bad address", 16: "Device or resource busy", 17: "File exists", 18: "Invalid cross-device link",
   19: "No such device", 20: "Not a directory", 21: "Is a directory", 22: "Invalid argument",
-  23: "Too many open files in system", 24: "Too many open files", 27: "File too large", 28: "No space left on device",
+  23: "Too many open files in system", 24: "Too many open files", 27: "File too large", 28: "No space left on device", 30: "Read-only file system",
   34: "Numerical result out of range", 36: "File name too long", 38: "Function not implemented", 39: "Directory not empty",
   40: "Too many levels of symbolic links",
 }); // prettier-ignore

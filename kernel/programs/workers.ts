@@ -55,7 +55,10 @@ program("sort", function* (sys, seed: number) {
   yield sys.unlink(path);
 });
 
-// Looks at every file there is.
+/** Other file systems. */
+const MOUNTS: readonly string[] = Object.freeze(["/proc", "/sys", "/usr"]);
+
+// Looks at every file of the root file system.
 program("find", function* (sys) {
   const folders = ["/"];
   let files = 0;
@@ -63,7 +66,7 @@ program("find", function* (sys) {
     const names: Result = yield sys.readdir(folder);
     if (!Array.isArray(names)) continue;
     for (const name of names as string[]) {
-      if (name === "." || name === ".." || folder === "/proc" || folder === "/sys") continue;
+      if (name === "." || name === ".." || MOUNTS.includes(folder)) continue;
       const path = `${folder === "/" ? "" : folder}/${name}`;
       const stat: Result = yield sys.stat(path);
       files++;

@@ -6,6 +6,10 @@ import { amnesia, in_realm, new_ram } from "./chain.ts";
 
 describe("the amnesia test", () => {
   it("a realm that ends at any moment loses nothing: 12 moments", () => amnesia(1, 12, 4000));
+
+  it("nor does one of a machine under SLAB: 3 moments", () => amnesia(3, 3, 4000, "slab=slab"));
+
+  it("nor does one of a machine under SLOB: 3 moments", () => amnesia(2, 3, 4000, "slab=slob"));
 });
 
 describe("attach", () => {

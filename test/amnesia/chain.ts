@@ -50,9 +50,9 @@ function choose_moments(counts: readonly number[], count: number, seed: number):
   return [...chosen].sort((a, b) => a - b);
 }
 
-/** Runs the test with one seed; `entries` is how long the machine runs. */
-export async function amnesia(seed: number, moments: number, entries: number): Promise<void> {
-  const booted = { seed, garbage: garbage(seed) };
+/** Runs the test with one seed; `entries` is how long the machine runs, `append` what stands on its command line. */
+export async function amnesia(seed: number, moments: number, entries: number, append = ""): Promise<void> {
+  const booted = { seed, garbage: garbage(seed), append };
   const whole = await in_realm(new_ram(), { boot: booted, entries, count: true, end: true });
   expect(whole.findings).toEqual([]);
   expect(JSON.parse(whole.leftover!)).toEqual({ pages: 0, objects: 0, locks: 0, details: [] });

@@ -17,7 +17,7 @@ import "./programs.ts";
 export interface Job {
   readonly machine: MachineSpec;
   /** Boots with this seed first; absent: attaches. */
-  readonly boot?: { readonly seed: number; readonly garbage: Uint8Array };
+  readonly boot?: { readonly seed: number; readonly garbage: Uint8Array; readonly append?: string };
   /** Entries to run. */
   readonly entries: number;
   /** Runs them one by one and says how many tasks were under way before each. */
@@ -52,7 +52,8 @@ function checksum(): number {
 }
 
 function run(job: Job): Answer {
-  if (job.boot) boot({ ...job.boot, machine: job.machine, loglevel: 0, until: "init", append: "init=t_amnesia" });
+  const append = `init=t_amnesia ${job.boot?.append ?? ""}`;
+  if (job.boot) boot({ ...job.boot, machine: job.machine, loglevel: 0, until: "init", append });
   else attach(job.machine);
   if (job.closure) ksym_address(() => 0);
   const findings = validate_mm();

@@ -183,7 +183,7 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   rm: ["mkdir -p /tmp/d/e; touch /tmp/d/e/f; rm -r /tmp/d"],
   stat: ["stat /proc /tmp /sys/kernel/slab"],
   man: ["man fork"],
-  numactl: ["numactl -H"],
+  numactl: ["numactl -H", "numactl --membind=1 fork 2", "numactl -i all mkdir /tmp/d", "numactl -p 1 kmalloc 20000"],
   export: [`export ${folder}`],
 };
 /** They never end, end everything, or would sweep themselves. */
@@ -229,9 +229,9 @@ describe("every file operation", () => {
   it("what a program asks for, by system calls", () => expect_survival(["t_program", "t_program; t_program"]));
 });
 
-describe("with shuffled and hardened free lists, and memory that is short", () => {
+describe("with shuffled and hardened free lists, and under SLAB", () => {
   const lines = ["fork 3", "mkdir /tmp/d; echo hello > /tmp/d/f; rm -r /tmp/d", "t_program"];
-  it.each(["slab_freelist_random=on slab_freelist_hardened=on slab_full=off"])("%s", async (append) => {
+  it.each(["slab_freelist_random=on slab_freelist_hardened=on slab_full=off", "slab=slab"])("%s", async (append) => {
     const sweeps = lines.map((text) => `faultsweep ${SAMPLE}'${text}'`);
     const { out, err, failed } = await console_run(["kill crond syslogd getty", "run 20", ...sweeps], { append });
     expect({ err, failed }).toEqual({ err: "", failed: false });

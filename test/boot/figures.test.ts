@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Place } from "../../boot/figures/explain.ts";
 import type { FragFigure } from "../../boot/figures/frag.ts";
 import type { MemoryMap } from "../../boot/figures/map.ts";
-import type { SlabFigure } from "../../boot/figures/slab.ts";
+import type { SlabFigure } from "../../boot/figures/slub.ts";
 import { MIB, PRESETS, type MachineSpec } from "../../hal/machine.ts";
 import { struct_layouts } from "../../hal/struct.ts";
 import { with_console, type HeapConsole } from "../lib/heap_console.ts";

@@ -1,6 +1,6 @@
 /** The heap by hand: what each command answers, and that bad input is one line and nothing else. */
 import { describe, expect, it } from "vitest";
-import type { SlabFigure } from "../../boot/figures/slab.ts";
+import type { SlabFigure } from "../../boot/figures/slub.ts";
 import { PRESETS } from "../../hal/machine.ts";
 import { with_console } from "../lib/heap_console.ts";
 import { TEST_MACHINE } from "../lib/machine.ts";
@@ -108,6 +108,8 @@ const BAD: readonly (readonly [line: string, message: RegExp])[] = [
   ["kmem frobnicate x", /^kmem has no "frobnicate"; usage: /],
   ["kmem create", /give a name and a size/],
   ["kmem create a/b 8", /a cache name has 1 to 63 printable characters/],
+  ["kmem create . 8", /"\." names a folder/],
+  ["kmem create .. 8", /"\.\." names a folder/],
   [`kmem create ${"n".repeat(64)} 8`, /a cache name has 1 to 63/],
   ['kmem create "" 8', /a cache name has 1 to 63/],
   ["kmem create dentry 8", /a cache named dentry exists already/],

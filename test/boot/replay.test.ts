@@ -118,6 +118,32 @@ describe.each(TRACES)("the recording %s", (name) => {
     });
   });
 
+  it("under SLAB counts and bytes asked are the same; its smallest class is 32, and slots are its own", () => {
+    with_machine({ machine: RECORDED, append: "slab=slab" }, () => {
+      const figures = play(open("objects", file));
+      const counts = ({ allocs, frees, implied_frees, end_live, sum_bytes_req }: CacheTruth): number[] =>
+        [allocs, frees, implied_frees, end_live, sum_bytes_req]; // prettier-ignore
+      const wanted = new Map<string, number[]>();
+      for (const [cache, truth_of_cache] of Object.entries(truth.per_cache)) {
+        const served_by = /^kmalloc-(8|16)$/.test(cache) ? "kmalloc-32" : cache;
+        const before = wanted.get(served_by);
+        wanted.set(served_by, counts(truth_of_cache).map((count, i) => count + (before?.[i] ?? 0))); // prettier-ignore
+      }
+      const found = Object.entries(figures.per_cache).map(([cache, books]) => [cache, counts(books)]);
+      expect(Object.fromEntries(found)).toEqual(Object.fromEntries(wanted));
+      const totals = Object.entries(truth.totals).filter(([name]) => !name.includes("bytes_alloc"));
+      expect(figures).toMatchObject({
+        ...Object.fromEntries(totals),
+        events: truth.lines,
+        failed: 0,
+        allocator: "slab",
+      });
+      for (const { geometry, allocs, sum_bytes_alloc } of Object.values(figures.per_cache))
+        expect(sum_bytes_alloc).toBe(allocs * geometry.slab_size);
+      expect(play(open("pages", file))).toMatchObject(truth.pages);
+    });
+  });
+
   it("replayed by pages gives every figure of the truth", () => {
     with_machine({ machine: RECORDED }, () => {
       const figures = play(open("pages", file));

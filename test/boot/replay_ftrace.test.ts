@@ -54,6 +54,55 @@ const page = (verb: "alloc" | "free", pfn: number, order: number): string =>
       (verb === "alloc" ? " migratetype=0 gfp_flags=GFP_KERNEL" : ""),
   );
 
+describe("the forms that recordings of all ages and tools have", () => {
+  const K = "k 0 0 384 -1 512";
+  const forms: [string, string, string[]][] = [
+    ["2.6.3x, perf trace", "            perf-2204  [000]   147.376774: kmalloc: call_site=c0529d2d ptr=de515a00 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL", [`${K} GFP_KERNEL`]],
+    ["2.6.3x, four flags, names without underscores", "             cat-382   [000] ...1  2935.586706: kmalloc: call_site=c0554644 ptr=de515a00 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_ATOMIC|GFP_NOWARN|GFP_NOMEMALLOC", [`${K} GFP_ATOMIC|__GFP_NOWARN|__GFP_NOMEMALLOC`]],
+    ["3.x, need-resched as a letter", "            init-1     [000] .N..     0.170000: kmalloc: call_site=c104deff ptr=c147dd20 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL", [`${K} GFP_KERNEL`]],
+    ["6.1 and later, node and accounted", "     make-a-pipe-4812  [000] .....   913.204117: kmalloc: call_site=alloc_pipe_info+0x6c/0x220 ptr=000000009c3a1e77 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL_ACCOUNT|__GFP_ZERO node=-1 accounted=true", [`${K} GFP_KERNEL_ACCOUNT|__GFP_ZERO`]],
+    ["tgid column", "            bash-1234    (   1234) [000] .....  5123.456701: kmalloc: call_site=f+0x1/0x2 ptr=1 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1 accounted=false", [`${K} GFP_KERNEL`]],
+    ["a clock that counts", "            bash-1234    [000] ..... 128711: kmalloc: call_site=f+0x1/0x2 ptr=1 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1", [`${K} GFP_KERNEL`]],
+    ["trace-cmd report", "            bash-1234  [000]  5123.456701: kmalloc:              (f+0x4f) call_site=ffffffff8785c74f ptr=0xffff9234810d5000 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL", [`${K} GFP_KERNEL`]],
+    ["trace-cmd report with systems", "            bash-1234  [000] 5123.456701: kmem:kmalloc: call_site=f+0x4f ptr=0x1 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1 accounted=false", [`${K} GFP_KERNEL`]],
+    ["perf script with the place in front", "fio 264249 [020] 3116264.020748: kmem:kmem_cache_alloc: (getname_flags+0x4f) call_site=ffffffff8785c74f ptr=0xffff9234810d5000 bytes_req=4096 bytes_alloc=4096 gfp_flags=GFP_KERNEL", ["c cache-4096-4096 20 0 4096 -1 GFP_KERNEL"]],
+    ["perf script, pages with pfn in decimal", "perf  6429 [000]    22.498450:             kmem:mm_page_alloc: page=0x176a17 pfn=1534487 order=0 migratetype=0 gfp_flags=GFP_KERNEL", ["p 0 0 0 GFP_KERNEL"]],
+    ["nanoseconds", "bash  1234 [000]  5123.456701123: kmem:kmalloc: call_site=f+0x1 ptr=0x1 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL node=-1 accounted=false", [`${K} GFP_KERNEL`]],
+    ["flags without a name are left out", "bash  1234 [000]  5123.4: kmem:kmalloc: call_site=f ptr=0x1 bytes_req=384 bytes_alloc=512 gfp_flags=GFP_KERNEL|0x8000000 node=-1 accounted=false", [`${K} GFP_KERNEL`]],
+    ["a failed page allocation, whatever its pfn", "  cat-382   [000] ...1  2935.5: mm_page_alloc: page=          (null) pfn=18446719884453740544 order=0 migratetype=0 gfp_flags=GFP_ATOMIC", []],
+  ]; // prettier-ignore
+  it.each(forms)("%s", (_, line, told) => {
+    expect(events_of(`${line}\n`)).toEqual(told);
+  });
+
+  it("pages freed by the names of before Linux 3.3; a batch stands beside its frees", () => {
+    const text = page("alloc", 0x100, 1) + page("alloc", 0x200, 0);
+    const frees = [
+      event("mm_page_free_direct: page=aabbccdd pfn=256 order=1"),
+      event("mm_page_free_batched: page=aabbccdd pfn=0x200 order=0"),
+      event("mm_pagevec_free: page=aabbccee pfn=512 order=0 cold=0"),
+    ];
+    expect(events_of(text + frees.join("")).slice(2)).toEqual(["q 0 0 0 2", "q 0 1 0 1"]);
+  });
+
+  it("lines between the events: stack traces, calls that a tracer saw, losses, heads of tools", () => {
+    const text = [
+      "version = 7", "cpus=4", "CPU 1 is empty", "##### CPU 2 buffer started ####",
+      "            bash-1234    [001] .....  5123.456701: mm_page_free: page=0000000061b2fc33 pfn=1844202 order=0",
+      "           <...>-3094982 [004] ...1 77212.233934: <stack trace>", " => trace_event_raw_event_mm_page_free", "=> free_pcp_prepare",
+      "            bash-1234    [001] .....  5123.456702: mutex_unlock <-rb_simple_write",
+      "     kworker/10:1-440     [010] .....   355.369899: iomap_finish_ioend: 1090: bio 00000000bc8445c7 index 192",
+      "CPU:3 [LOST EVENTS]", "CPU:3 [LOST 5 EVENTS]",
+    ].join("\n"); // prettier-ignore
+    with_machine({}, () => {
+      const reader = new Ftrace("t", bytes_of(text));
+      expect(reader.next()).toBe(false);
+      expect(reader.skipped).toMatchObject({ frees_of_older: 1, other_events: 3, lost_events: 5 });
+      expect(reader.header["#cpus"]).toBe(4);
+    });
+  });
+});
+
 describe("ftrace's trace", () => {
   it("is told as the same events as a #kheap-trace", () => {
     expect(events_of(readFileSync(TRACE, "latin1"))).toEqual([

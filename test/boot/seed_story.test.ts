@@ -1,6 +1,6 @@
 /** The story of the two tables, as every account of SLUB tells it, word for word, read from `slab NAME --json`. */
 import { expect, it } from "vitest";
-import type { SlabFigure } from "../../boot/figures/slab.ts";
+import type { SlabFigure } from "../../boot/figures/slub.ts";
 import { with_console } from "../lib/heap_console.ts";
 
 const NAME = "my_object_cache";

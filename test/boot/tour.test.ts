@@ -1,6 +1,6 @@
 /** The tour: nine steps whose numbers are true, on every preset, and nothing left behind. */
 import { describe, expect, it } from "vitest";
-import type { SlabFigure } from "../../boot/figures/slab.ts";
+import type { SlabFigure } from "../../boot/figures/slub.ts";
 import { PRESETS } from "../../hal/machine.ts";
 import { with_console } from "../lib/heap_console.ts";
 

@@ -1,6 +1,6 @@
 /**
- * Millions of hot operations, and the garbage collections that happened meanwhile: `node child.ts NAME` prints one line
- * of JSON. The young generation is 1 MiB, so that half a byte an operation would be seen.
+ * Millions of hot operations, and the garbage collections that happened meanwhile: `node child.ts [PARAMETERS]`, those on
+ * the kernel's command line, prints one line of JSON. The young generation is 1 MiB, so that half a byte an operation would be seen.
  */
 import { PerformanceObserver, performance } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
@@ -21,7 +21,7 @@ export interface HotAnswer {
 const OPERATIONS = 2_000_000;
 const LIVE = 2000;
 
-boot({ machine: PRESETS.textbook!, loglevel: 0 });
+boot({ machine: PRESETS.textbook!, loglevel: 0, append: process.argv[2] ?? "" });
 const cache = kmem_cache_create("hot", 192, 0, 0);
 const slots = new Int32Array(LIVE);
 

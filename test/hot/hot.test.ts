@@ -8,9 +8,9 @@ import type { HotAnswer } from "./child.ts";
 
 const child = fileURLToPath(new URL("child.ts", import.meta.url));
 
-test("millions of hot operations cause no garbage collection", () => {
+test.each(["", "slab=slab"])("millions of hot operations cause no garbage collection: %s", (append) => {
   const flags = ["--import", "tsx", "--expose-gc", "--max-semi-space-size=1"];
-  const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, child], { encoding: "utf8" });
+  const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, child, append], { encoding: "utf8" });
   expect(stderr).toBe("");
   expect(status).toBe(0);
   const { answers, seen, findings } = JSON.parse(stdout) as { answers: HotAnswer[]; seen: number; findings: string[] };

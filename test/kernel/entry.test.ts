@@ -4,7 +4,8 @@ import { jiffies } from "../../hal/clock.ts";
 import { events } from "../../hal/events.ts";
 import { static_data } from "../../hal/image.ts";
 import { boot } from "../../boot/start_kernel.ts";
-import { kernel_entry, kernel_frames } from "../../kernel/entry.ts";
+import { kernel_entry } from "../../kernel/entry.ts";
+import { kernel_frames } from "../../kernel/lib/dump_stack.ts";
 import { BUG, KernelPanic, panic } from "../../kernel/lib/bug.ts";
 import { ksym } from "../../kernel/lib/ksym.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../../kernel/lib/spinlock.ts";
@@ -78,14 +79,14 @@ describe("an oops", () => {
       const at = lines.indexOf("------------[ cut here ]------------");
       expect(lines[at + 1]).toMatch(/^kernel BUG at kernel\/syscall\.ts:\d+: 17 is not 4$/);
       expect(lines[at + 2]).toBe("Oops: invalid opcode: 0000 [#1]");
-      expect(lines[at + 3]).toMatch(/^CPU: [01] UID: 0 PID: 3 Comm: t_asks_t_bug$/);
+      expect(lines[at + 3]).toMatch(/^CPU: [01] UID: 0 PID: 5 Comm: t_asks_t_bug$/);
       expect(lines[at + 4]).toMatch(/^RIP: 0010:system_call \[kernel\/syscall\.ts:\d+\]$/);
       expect(lines[at + 5]).toBe("Call Trace:");
       const end = lines.indexOf("---[ end trace 0000000000000000 ]---");
       expect(end).toBeGreaterThan(at);
       for (const line of lines.slice(at + 6, end)) expect(line).toMatch(/^ \S+ \[(hal|mm|kernel)\/[\w/]+\.ts:\d+\]$/);
       expect(reports()).toEqual([`status ${SIGSEGV}`]);
-      expect(tasklist.nr_threads).toBe(2);
+      expect(tasklist.nr_threads).toBe(4);
     });
   });
 

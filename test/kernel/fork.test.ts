@@ -95,7 +95,8 @@ describe("events", () => {
     events.on("task:fork", on_fork).on("task:exit", on_exit);
     const heard_log = with_tasks(family, log);
     events.off("task:fork", on_fork).off("task:exit", on_exit);
-    expect(heard.slice(0, 4)).toEqual(["+1 0 t_family", "+2 0 kthreadd", "+3 1 t_family", "-3 t_family 512"]);
+    const threads = ["+2 0 kthreadd", "+3 2 kswapd0", "+4 2 kswapd1"];
+    expect(heard.slice(0, 6)).toEqual(["+1 0 t_family", ...threads, "+5 1 t_family", "-5 t_family 512"]);
     expect(heard_log).toEqual(silent);
   });
 });
@@ -105,16 +106,19 @@ describe("init", () => {
     for (const preset of ["textbook", "embedded"])
       with_machine({ until: "init", machine: PRESETS[preset]! }, () => {
         const { programs, forks } = start_up_report();
-        expect([programs, forks]).toEqual([6, 37]);
+        const nodes = PRESETS[preset]!.nodes.length;
+        const kswapds = Array.from({ length: nodes }, (_, node) => `kswapd${node}`);
+        expect([programs, forks]).toEqual([6, 37 + nodes]);
         const tasks = [...for_each_process()];
         expect(tasks.map((task) => TaskStruct.comm.get(task))).toEqual([
           "init",
           "kthreadd",
+          ...kswapds,
           "syslogd",
           "crond",
           "getty",
         ]);
-        expect(tasks.map(task_ppid)).toEqual([0, 0, 1, 1, 1]);
+        expect(tasks.map(task_ppid)).toEqual([0, 0, ...kswapds.map(() => 2), 1, 1, 1]);
         schedule_entries(1);
         expect(tasks.map(task_state_char)).toContain("S");
         expect(live("task_struct")).toBe(tasklist.nr_threads);

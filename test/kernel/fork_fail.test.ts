@@ -98,7 +98,7 @@ describe("making tasks without memory", () => {
       while ((task = kthread_create(sleeps, 0, "t")) > 0) tasks.push(task);
       expect([task, tasklist.nr_threads]).toEqual([-EAGAIN, max_threads()]);
       expect(spawn(find_task_by_pid(1), "t_sleeper", [])).toBe(-EAGAIN);
-      expect(tasks.length).toBe(max_threads() - 2);
+      expect(tasks.length).toBe(max_threads() - 4);
       for (const each of tasks) kthread_stop(each);
     });
   });

@@ -246,7 +246,8 @@ describe("kernel threads", () => {
     with_tasks(counters, () => {
       const task = kernel_entry("host", () => kthread_create(until_stopped, 0, "t"))!;
       expect(TaskStruct.parent.get(task)).toBe(find_task_by_pid(2));
-      expect([...for_each_process()].map((each) => TaskStruct.comm.get(each))).toEqual(["t_counters", "kthreadd", "t"]);
+      const names = [...for_each_process()].map((each) => TaskStruct.comm.get(each));
+      expect(names).toEqual(["t_counters", "kthreadd", "kswapd0", "kswapd1", "t"]);
       expect([0, 1].map((cpu) => on_cpu(cpu, current_task))).toEqual([idle_task(0), idle_task(1)]);
     });
   });

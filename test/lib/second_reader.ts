@@ -24,6 +24,12 @@ zone@64: u32[4] watermark, u32 watermark_boost, u32 nr_reserved_highatomic, u32 
 node_data: ptr[16] node_data, u32 nr_node_ids
 slab_common: spinlock mutex, u32 state, u32 freelist_random, u32 freelist_hardened, u32 cpu_partial, u32 track_full, u32 nomerge, u32 min_order, u32 max_order, u32 min_objects, u32 fast_paths_closed, u32 nr_caches, list_head caches
 kmem_cache: ptr cpu_slab, s32 fast_offset, u32 min, u32 cpu_partial, u32 cpu_partial_slabs, u32 min_partial, u32 remote_node_defrag_ratio, u32 random, ptr cpu_sheaves, ptr barns, u32 offset, u32 object_size, u32 size, u32 flags, u32 oo, u32 allocflags, u32 inuse, u32 align, u32 red_left_pad, s32 refcount, u32 useroffset, u32 usersize, u32 sheaf_capacity, ptr random_seq, ptr ctor, list_head list, char[64] name, ptr[16] node
+slab_cache: ptr cpu_cache, u32 closed, u32 limit, u32 batchcount, u32 shared, u32 colour, u32 colour_off, u32 mode, s32 num_active, ptr freelist_cache, s32 high_mark, u32 max_freeable
+array_cache: u32 avail, u32 limit, u32 batchcount, u32 touched
+slab_cpu: s32 home, u32[11] stat, array_cache array
+slab_node: spinlock list_lock, list_head slabs_partial, list_head slabs_full, list_head slabs_free, u32 total_slabs, u32 free_slabs, u32 free_objects, u32 free_limit, u32 colour_next, u32 free_touched, ptr shared, ptr alien, u64 next_reap, u32 node
+alien_cache: spinlock lock, array_cache array
+slab_page: u32 flags, u32 zone_node, ptr slab_cache, list_head slab_list, u32 active, u32 s_mem, ptr freelist, s32 page_type, s32 refcount, u32 pad, u32 birth
 kmem_cache_cpu: ptr freelist, ptr page, ptr partial
 slab_sheaf: list_head list, ptr cache, u32 size, u32 capacity
 slub_percpu_sheaves: ptr main, ptr spare, ptr rcu_free
@@ -70,9 +76,9 @@ export function lay_out(): Map<string, Layout> {
 
 const PAGE = 4096;
 const SYMBOLS = 0x110000;
-const CPU_SHIFT = 15;
+export const CPU_SHIFT = 15;
 const TYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"];
-const FLAGS: readonly [string, number][] = [
+export const FLAGS: readonly [string, number][] = [
   ["SLAB_CONSISTENCY_CHECKS", 0x100], ["SLAB_RED_ZONE", 0x400], ["SLAB_POISON", 0x800], ["SLAB_KMALLOC", 0x1000],
   ["SLAB_HWCACHE_ALIGN", 0x2000], ["SLAB_CACHE_DMA", 0x4000], ["SLAB_CACHE_DMA32", 0x8000], ["SLAB_STORE_USER", 0x10000],
   ["SLAB_RECLAIM_ACCOUNT", 0x20000], ["SLAB_PANIC", 0x40000], ["SLAB_TYPESAFE_BY_RCU", 0x80000], ["SLAB_TRACE", 0x200000],
@@ -83,7 +89,7 @@ const FLAGS: readonly [string, number][] = [
 export const px = (ptr: number): string => "ffff8880" + ptr.toString(16).padStart(8, "0");
 
 /** A, B, … Z, AA, AB, … */
-function letter(n: number): string {
+export function letter(n: number): string {
   return (n >= 26 ? letter(Math.floor(n / 26) - 1) : "") + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[n % 26];
 }
 
@@ -102,7 +108,7 @@ export class SecondReader {
   private readonly pages = new Map<number, Uint8Array>();
   private readonly symbols = new Map<string, number>();
   private readonly peek: Peek;
-  private nr_cpus = 0;
+  nr_cpus = 0;
   private mem_map = 0;
   max_pfn = 0;
 
@@ -136,29 +142,29 @@ export class SecondReader {
     }
   }
 
-  private byte(ptr: number): number {
+  byte(ptr: number): number {
     const number = Math.floor(ptr / PAGE);
     if (!this.pages.has(number)) this.load(ptr, 1);
     return this.pages.get(number)![ptr % PAGE]!;
   }
 
-  private word(ptr: number): number {
+  word(ptr: number): number {
     return this.byte(ptr) | (this.byte(ptr + 1) << 8) | (this.byte(ptr + 2) << 16) | (this.byte(ptr + 3) << 24);
   }
 
-  private at(struct: string, field: string, ptr: number, index = 0): number {
+  at(struct: string, field: string, ptr: number, index = 0): number {
     const { offset, size } = this.layouts.get(struct)!.fields.get(field)!;
     return ptr + offset + index * size;
   }
 
-  private get(struct: string, field: string, ptr: number, index = 0): number {
+  get(struct: string, field: string, ptr: number, index = 0): number {
     const { type } = this.layouts.get(struct)!.fields.get(field)!;
     const at = this.at(struct, field, ptr, index);
     if (type === "u64") return (this.word(at) >>> 0) + (this.word(at + 4) >>> 0) * 2 ** 32;
     return type === "s32" ? this.word(at) : this.word(at) >>> 0;
   }
 
-  private text(struct: string, field: string, ptr: number, length: number): string {
+  text(struct: string, field: string, ptr: number, length: number): string {
     let text = "";
     for (let at = this.at(struct, field, ptr), i = 0; i < length && this.byte(at + i) !== 0; i++)
       text += String.fromCharCode(this.byte(at + i));
@@ -171,15 +177,15 @@ export class SecondReader {
     return address;
   }
 
-  private *list(head: number): Generator<number> {
+  *list(head: number): Generator<number> {
     for (let node = this.word(head); node !== head; node = this.word(node)) yield node;
   }
 
-  private size(struct: string): number {
+  size(struct: string): number {
     return this.layouts.get(struct)!.size;
   }
 
-  private *nodes(): Generator<[number, number]> {
+  *nodes(): Generator<[number, number]> {
     const data = this.symbol("node_data");
     for (let node = 0; node < this.get("node_data", "nr_node_ids", data); node++)
       if (this.get("node_data", "node_data", data, node) !== 0)
@@ -194,7 +200,7 @@ export class SecondReader {
       }
   }
 
-  private *caches(): Generator<[string, number]> {
+  *caches(): Generator<[string, number]> {
     for (const node of this.list(this.at("slab_common", "caches", this.symbol("slab_common")))) {
       const cache = node - this.at("kmem_cache", "list", 0);
       yield [this.text("kmem_cache", "name", cache, 64), cache];
@@ -208,11 +214,11 @@ export class SecondReader {
     return this.slab_now([...this.caches()].find(([other]) => other === name)![1]);
   }
 
-  private first_byte(slab: number): number {
+  first_byte(slab: number): number {
     return ((slab - this.mem_map) / 64) * PAGE;
   }
 
-  private page_order(page: number): number {
+  page_order(page: number): number {
     return (this.get("page", "flags", page) >>> 6) & 1 ? this.get("page", "flags", page + 64) & 0xff : 0;
   }
 

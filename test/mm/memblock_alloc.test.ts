@@ -33,9 +33,9 @@ import { K, M, C, D, E, type Pair, reset, regions, count, expect_regions, dram, 
 beforeEach(() => reset());
 
 describe.each([
-  ["top-down", false],
-  ["bottom-up", true],
-] as const)("A97 to A107, %s", (_direction, up) => {
+  ["A97 to A107, top-down", false],
+  ["A103 the same mirrored: A97 to A107, bottom-up", true],
+] as const)("%s", (_direction, up) => {
   beforeEach(() => {
     memblock_set_bottom_up(up);
     expect(memblock_bottom_up()).toBe(up);

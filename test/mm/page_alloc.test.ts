@@ -23,7 +23,7 @@ import {
 import { get_pageblock_migratetype } from "../../mm/pageblock.ts";
 import { drain_all_pages } from "../../mm/pcp.ts";
 import { zone_marks_changed } from "../../mm/plenty.ts";
-import { warn_alloc_lines } from "../../mm/show_mem.ts";
+import { show_mem_lines } from "../../mm/show_mem.ts";
 import { validate_pages } from "../../mm/validate_pages.ts";
 import { PGALLOC, PGFREE, global_vm_event, sum_zone_numa_event_state } from "../../mm/vmstat.ts";
 import {
@@ -322,7 +322,10 @@ describe("when memory runs out", () => {
       expect(texts[at]).toMatch(
         /^\S+: page allocation failure: order:3, mode:0x40cc0\(GFP_KERNEL\|__GFP_COMP\), nodemask=\(null\),cpuset=\/,mems_allowed=0-1$/,
       );
-      expect(texts[at + 1]).toBe("Mem-Info:");
+      expect(texts.slice(at + 1, at + 4)).toEqual(["CPU: 0 UID: 0 PID: 0 Comm: swapper/0", "Call Trace:", " <TASK>"]);
+      const end = texts.indexOf(" </TASK>", at);
+      expect(texts[end - 1]).toMatch(/^ \w+ \[mm\/\w+\.ts:\d+\]$/);
+      expect(texts[end + 1]).toBe("Mem-Info:");
       free_all(pages);
     });
   });
@@ -330,7 +333,7 @@ describe("when memory runs out", () => {
   test("the report lists each zone's free blocks by order, with the letters of their types", () => {
     with_machine({}, () => {
       drain_all_pages();
-      const lines = warn_alloc_lines(GFP_KERNEL, 0);
+      const lines = show_mem_lines(ZONE_NORMAL);
       for (const zone of for_each_populated_zone()) {
         const start = `Node ${Zone.node.get(zone)} ${Zone.name.get(zone)}: `;
         const line = lines.find((text) => text.startsWith(start))!;
@@ -339,7 +342,7 @@ describe("when memory runs out", () => {
         for (const [, count, , letters] of items) expect(letters !== undefined).toBe(Number(count) > 0);
         expect(line.endsWith(`= ${zone_free_pages(zone) * 4}kB`)).toBe(true);
       }
-      expect(warn_alloc_lines(GFP_DMA, 0).some((text) => text.startsWith("Node 0 Normal free:"))).toBe(false);
+      expect(show_mem_lines(ZONE_DMA).some((text) => text.startsWith("Node 0 Normal free:"))).toBe(false);
     });
   });
 

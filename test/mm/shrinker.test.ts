@@ -5,7 +5,7 @@ import { ksym } from "../../kernel/lib/ksym.ts";
 import { GFP_KERNEL } from "../../mm/gfp.ts";
 import {
   SHRINKER_NUMA_AWARE, SHRINK_EMPTY, SHRINK_STOP, Shrinker, shrink_slab, shrinker_alloc, shrinker_deferred,
-  shrinker_free, shrinker_init, shrinker_register, type ShrinkControl, type ShrinkerPtr,
+  shrinker_free, shrinker_register, type ShrinkControl, type ShrinkerPtr,
 } from "../../mm/shrinker.ts"; // prettier-ignore
 import { SLABS_SCANNED, global_vm_event } from "../../mm/vmstat.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
@@ -34,7 +34,6 @@ const count_second = ksym("t_shrinker_count_second", (shrinker: ShrinkerPtr) => 
 
 function with_shrinker(flags: number, fn: (shrinker: ShrinkerPtr) => void): void {
   with_machine({}, () => {
-    shrinker_init();
     const shrinker = shrinker_alloc(flags);
     shrinker_register(shrinker, count, scan, 0);
     script.stop_after = 0xffff;
@@ -113,7 +112,6 @@ describe("a shrinker", () => {
 
   it("is asked in the order of registration", () => {
     with_machine({}, () => {
-      shrinker_init();
       const shrinkers = [1, 2, 3].map((n) => {
         const shrinker = shrinker_alloc(0);
         shrinker_register(shrinker, count_second, scan, n);
@@ -128,7 +126,6 @@ describe("a shrinker", () => {
 
   it("is made whole or not at all", () => {
     with_machine({}, () => {
-      shrinker_init();
       for (const n of [1, 2]) {
         set_fail_nth(n);
         const shrinker = shrinker_alloc(SHRINKER_NUMA_AWARE);

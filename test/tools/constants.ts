@@ -33,7 +33,7 @@ function masked_path(path: string): string {
   return path
     .replace(/^proc\/\d+\//, "proc/*/")
     .replace(/^(sys\/kernel\/slab)\/[^/]+/, "$1/*")
-    .replace(/\/(node|cpu)\d+\//g, "/$1*/");
+    .replace(/\/(node|cpu)\d+(?=\/|$)/g, "/$1*");
 }
 
 /** The words that name the numbers of a line; of a table's row its place alone does. */
@@ -49,7 +49,7 @@ function* numbers_of(path: string, text: string): Generator<{ own: string; maske
   for (const raw of text.split("\n")) {
     if (/^\S/.test(raw)) context = raw;
     // Node 0, zone DMA and cpu: 0 are names.
-    const line = raw.replace(/^Node +\d+,? /, "").replace(/^ +cpu: \d+$/, "").replace(/\s+/g, " ").trim(); // prettier-ignore
+    const line = raw.replace(/^Node +\d+,? /, "").replace(/^ +cpu: \d+$/, "").replace(/\s+/g, " ").replace(/^(0x)?[0-9a-f]{8,16}-(0x)?[0-9a-f]{8,16}/, "range").trim(); // prettier-ignore
     const words = ALIKE.test(path) ? "" : line.replace(NUMBER, "#");
     const place = `${raw.startsWith("  ") || raw.startsWith("Node") ? context.replace(/ \d.*/, "") : ""}|${words}`;
     const nth = seen.get(place) ?? 0;
@@ -103,6 +103,8 @@ async function run(machine: MachineSpec, append: string, loads: readonly string[
   await session.leave();
 }
 
+const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
 const TRACES = "test/data/traces";
 const SLAB = "/sys/kernel/slab";
 const VM = "/proc/sys/vm";
@@ -111,9 +113,10 @@ const write = (folder: string, value: number, names: string): string =>
   names.split(" ").map((name) => `echo ${value} > ${folder}/${name}`).join("; "); // prettier-ignore
 /** A command that a machine cannot carry out fails there, and the rest goes on. */
 const LOADS = [
-  "fork 30; mkdir /d; echo some text > /d/a; touch /d/b; ls -l /d; kmalloc 100000; kmalloc 300 node=0",
+  "fork 30; mkdir /d; echo some text > /d/a; touch /d/b; ls -l /d; kmalloc 100000; kmalloc 300 node=0; vmalloc 3000000",
   `replay ${TRACES}/fs-walk.trace.gz --stop 30000`,
-  "replay --end; rm -r /d; kill sleep; sleep 60",
+  "replay --end; rm -r /d; kill sleep; vfree ffffc90000000000; vmalloc 5000000; sleep 60",
+  "cowtest; memhog 2",
   `replay ${TRACES}/fork-shell.trace.gz --pages --stop 60000`,
   `replay --end; echo 3 > ${VM}/drop_caches; sleep 1`,
   // A cache of every kind; one name for two caches, two names for one cache.
@@ -124,13 +127,26 @@ const LOADS = [
   // Objects that another CPU frees.
   "kmem create p 300 cpu_partial=off; kmem alloc p 20; on 1 kmem free p all; kmem alloc p 400; on 1 kmem free p all; kmem alloc p 5; on 1 kmem free p all; slabinfo -s p", // prettier-ignore
   `${write(`${SLAB}/c`, 1, "min_partial cpu_partial failslab skip_kfence remote_node_defrag_ratio")}; slabinfo -s c`,
+  "numactl --interleave=all fork 4; echo 3 > /sys/kernel/mm/mempolicy/weighted_interleave/node0",
+  // More of a disc than memory holds, read twice; then large blocks of low zones.
+  `wc ${range(0, 7)
+    .map((film) => `/usr/media/film${film}`)
+    .join(" ")}; sleep 2; ${repeat("wc /usr/media/film7", 2)}; sleep 2`,
+  `${repeat("alloc_pages 8 gfp=GFP_KERNEL|GFP_DMA", 20)}; ${repeat("alloc_pages 8 gfp=GFP_KERNEL|GFP_DMA32", 60)}; ${repeat("alloc_pages 8", 60)}`,
   // All memory for movable pages; then the kernel's own have to go among them.
   `${repeat("alloc_pages 8 gfp=GFP_HIGHUSER_MOVABLE", 300)}; ${repeat("alloc_pages 0", 600)}`,
   `${write(VM, 3000, "min_free_kbytes watermark_boost_factor watermark_scale_factor")}; ${write(VM, 50, "vfs_cache_pressure percpu_pagelist_high_fraction")}`,
-  `${repeat("alloc_pages 3 gfp=GFP_ATOMIC", 20)}; ${repeat("alloc_pages 10 node=1", 40)}; ${repeat("kmalloc 100 gfp=GFP_DMA", 30)}`,
+  // Small files that are used twice; then pages until the OOM killer has nobody left, on the smallest machine.
+  `${repeat(
+    `wc ${range(10, 99)
+      .map((nr) => `/usr/src/000/0${nr}.c`)
+      .join(" ")}`,
+    2,
+  )}; ${repeat("alloc_pages 3", 500)}; sleep 3`,
+  `${write("/proc/36", 500, "oom_score_adj")}; ${write(VM, 1, "panic_on_oom oom_kill_allocating_task")}; ${write(VM, 0, "oom_dump_tasks")}`,
+  write(VM, 0, "panic_on_oom oom_kill_allocating_task"),
+  `${repeat("alloc_pages 3 gfp=GFP_ATOMIC", 20)}; ${repeat("alloc_pages 10 node=1", 40)}; ${repeat("kmalloc 100 gfp=GFP_DMA", 30)}; echo 0 > ${VM}/numa_stat`,
 ];
-
-const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
 /** The rows of the table: `*` is anything, {2-5} one of these numbers. What each covers, and why. */
 function read_table(): { pattern: string; covers: RegExp; because: string }[] {

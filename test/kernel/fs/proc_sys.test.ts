@@ -1,6 +1,7 @@
 /** /proc/sys/vm: what the knobs say, what they take, and what changes by it. */
 import { describe, expect, it } from "vitest";
 import { EACCES, EINVAL } from "../../../kernel/lib/errno.ts";
+import { PGALLOC, global_vm_event } from "../../../mm/vmstat.ts";
 import { Zone, for_each_populated_zone, node_state } from "../../../mm/zone.ts";
 import { cat, echo, ls, text_of, with_files } from "./files.ts";
 
@@ -12,13 +13,29 @@ describe("/proc/sys/vm", () => {
   it("has the knobs of what is there, with Linux's first values", () => {
     with_files(() => {
       expect(ls("/proc/sys/vm")).toEqual([
-        "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "percpu_pagelist_high_fraction", "stat_refresh",
-        "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
+        "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "numa_stat", "oom_dump_tasks",
+        "oom_kill_allocating_task", "panic_on_oom", "percpu_pagelist_high_fraction", "stat_refresh", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
       ]); // prettier-ignore
       expect(read("lowmem_reserve_ratio")).toBe("256\t256\t32\t0\t0\n");
       expect(read("min_free_kbytes")).toBe(`${node_state.min_free_kbytes}\n`);
       expect(["percpu_pagelist_high_fraction", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor"].map(read)).toEqual(["0\n", "100\n", "15000\n", "10\n"]); // prettier-ignore
       expect([read("stat_refresh"), cat("/proc/sys/vm/drop_caches")]).toEqual(["", -EACCES]);
+    });
+  });
+
+  it("numa_stat: 0 makes all NUMA counters 0, 1 has them begin again; what was allocated stays counted", () => {
+    with_files(() => {
+      const hits = (): number => Number(/numa_hit (\d+)/.exec(text_of("/sys/devices/system/node/node0/numastat"))![1]);
+      const allocs = (): number => global_vm_event(PGALLOC + 2);
+      expect(read("numa_stat")).toBe("1\n");
+      expect(hits()).toBeGreaterThan(10);
+      const before = allocs();
+      expect(write("numa_stat", "0")).toBe(1);
+      expect([hits(), Number(/numa_hit (\d+)/.exec(text_of("/proc/vmstat"))![1])]).toEqual([0, 0]);
+      expect(write("numa_stat", "2")).toBe(-EINVAL);
+      expect(write("numa_stat", "1")).toBe(1);
+      expect(hits()).toBeLessThan(10);
+      expect(allocs()).toBeGreaterThanOrEqual(before);
     });
   });
 
