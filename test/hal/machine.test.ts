@@ -161,7 +161,7 @@ describe("impossible machines are refused in one line", () => {
     ["a zone limit that a block of the buddy allocator could lie across", { dma_limit: 6 * MIB }, "dma_limit 6291456: give a multiple of 4M"],
     ["zone limits in the wrong order", { dma_limit: 128 * MIB }, "dma_limit 128M is above dma32_limit 64M"],
     ["RAM where the firmware is", { memory: [ram(0, 256 * MIB)] }, "memory map: 0xe0000-0xfffff is the firmware's; mark it reserved"],
-    ["no RAM where the kernel is loaded", { memory: [ram(2 * MIB, 128 * MIB)] }, "memory map: the kernel is loaded at 0x100000-0x17ffff, which is not all usable RAM"],
+    ["no RAM where the kernel is loaded", { memory: [ram(2 * MIB, 128 * MIB)] }, "memory map: the kernel is loaded at 0x100000-0x19ffff, which is not all usable RAM"],
     ["too little RAM", { memory: [ram(MIB, 2 * MIB)] }, "too little RAM to boot: 2M; give 9M or more"],
   ])("%s", (_what, change, line) => expect(changed(change)).toBe(line)); // prettier-ignore
 

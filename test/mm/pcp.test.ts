@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { cpu_to_node, on_cpu } from "../../hal/cpu.ts";
+import { per_cpu_ptr } from "../../hal/image.ts";
 import { with_machine } from "../lib/machine.ts";
 import { give, take, zone_of } from "../lib/pages.ts";
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, MIGRATE_HIGHATOMIC, ZONE_NORMAL, __GFP_RECLAIMABLE } from "../../mm/gfp.ts";
@@ -296,7 +297,7 @@ describe("time", () => {
 describe("the hot path's word", () => {
   test("names the nearest zone's lists while that has plenty, and is NULL otherwise", () => {
     with_machine({}, () => {
-      const word = (cpu: number): number => on_cpu(cpu, () => page_fast.pcp.get(page_fast.ptr + (cpu << 15)));
+      const word = (cpu: number): number => on_cpu(cpu, () => page_fast.pcp.get(per_cpu_ptr(page_fast.ptr, cpu)));
       expect(word(0)).toBe(zone_pcp(normal(), 0));
       expect(word(1)).toBe(zone_pcp(zone_of(1, ZONE_NORMAL), 1));
       zone_set_flag(normal(), ZONE_BELOW_HIGH);

@@ -45,10 +45,10 @@ test("no two live objects overlap, and freed room is used again, lowest first", 
 test("a full chunk makes a further one of page blocks, which goes back when it is empty", () => {
   with_machine({}, () => {
     const pages = pcpu_nr_pages();
-    expect(pages).toBe(16); // two CPUs, 32 KiB each
+    expect(pages).toBe(32); // two CPUs, 64 KiB each
     const ptrs: number[] = [];
     while ([...pcpu_chunks()].length === 1) ptrs.push(alloc_percpu(4096, 4096));
-    expect(pcpu_nr_pages()).toBe(32);
+    expect(pcpu_nr_pages()).toBe(64);
     const copy = per_cpu_ptr(ptrs.at(-1)!, 1);
     ram_fill(copy, 0xaa, 4096);
     for (const ptr of ptrs) free_percpu(ptr);
@@ -81,9 +81,9 @@ test("impossible sizes, and pointers that are none, are refused with one line", 
     for (const [size, align] of [
       [0, 8],
       [-1, 8],
-      [40_000, 8],
+      [70_000, 8],
       [8, 3],
-      [8, 65536],
+      [8, 131072],
       [NaN, 8],
     ])
       expect(alloc_percpu(size, align)).toBe(0);

@@ -15,7 +15,7 @@ import { drain_all_pages } from "../../mm/pcp.ts";
 import {
   get_slabinfo, kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free, kmem_cache_shrink, find_cache,
 } from "../../mm/slab_common.ts"; // prettier-ignore
-import { SLAB_TYPESAFE_BY_RCU } from "../../mm/slab_layout.ts";
+import { SLAB_NO_MERGE, SLAB_TYPESAFE_BY_RCU } from "../../mm/slab_layout.ts";
 import { NR_SLAB_UNRECLAIMABLE, global_node_page_state } from "../../mm/vmstat.ts";
 import { with_machine } from "../lib/machine.ts";
 
@@ -122,7 +122,7 @@ it("destroying such a cache waits for its pages", () => {
 
 it("kfree_rcu frees objects of kmalloc, of caches, and large blocks, and ignores NULL", () => {
   with_machine({}, () => {
-    const cache = kmem_cache_create("plain", 72, 0, 0, null);
+    const cache = kmem_cache_create("plain", 72, 0, SLAB_NO_MERGE, null);
     const small = find_cache("kmalloc-64");
     const live = (): number[] => [get_slabinfo(cache).live_objs, get_slabinfo(small).live_objs];
     const [own, kmallocs] = live() as [number, number];

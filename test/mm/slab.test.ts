@@ -493,7 +493,7 @@ describe("tunables", () => {
         expect(slabinfo_write(text), text).toBe(-EINVAL);
       for (const text of ["test_cache 0 1 1", "test_cache 4 0 1", "test_cache 4 5 1", "test_cache 4 2 -1"])
         expect(slabinfo_write(text), text).toBe(0);
-      for (const text of ["test_cache 5000 1 1", "test_cache 999999999999 1 0", "test_cache 100 100 1000000000"])
+      for (const text of ["test_cache 9000 1 1", "test_cache 999999999999 1 0", "test_cache 100 100 1000000000"])
         expect(slabinfo_write(text), text).toBe(-ENOMEM);
       expect(get_slabinfo(cache)).toEqual(before);
       kmem_cache_destroy(cache);
