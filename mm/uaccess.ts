@@ -17,7 +17,7 @@
 import { NULL, PAGE_SIZE, type Ptr, type Virt } from "../hal/addr.ts";
 import { mmu_copy_from, mmu_copy_to, mmu_fill, mmu_translate } from "../hal/mmu.ts";
 import { MMU_READ, clac, stac } from "../hal/privilege.ts";
-import { ram8 } from "../hal/ram.ts";
+import { ram8, ram_fill } from "../hal/ram.ts";
 import { BUG } from "../kernel/lib/bug.ts";
 import { EFAULT } from "../kernel/lib/errno.ts";
 import { pr_emerg } from "../kernel/lib/printk.ts";
@@ -50,7 +50,7 @@ export function copy_from_user(to: Ptr, from: Virt, bytes: number): number {
     left = mmu_copy_from(to, from, bytes);
     clac();
   }
-  ram8.fill(0, to + bytes - left, to + bytes);
+  ram_fill(to + bytes - left, 0, left);
   return left;
 }
 

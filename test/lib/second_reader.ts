@@ -76,7 +76,7 @@ export function lay_out(): Map<string, Layout> {
 
 const PAGE = 4096;
 const SYMBOLS = 0x110000;
-export const CPU_SHIFT = 15;
+export const CPU_SHIFT = 16;
 const TYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"];
 export const FLAGS: readonly [string, number][] = [
   ["SLAB_CONSISTENCY_CHECKS", 0x100], ["SLAB_RED_ZONE", 0x400], ["SLAB_POISON", 0x800], ["SLAB_KMALLOC", 0x1000],

@@ -249,7 +249,9 @@ describe("/proc", () => {
         expect(text_of("/proc/cpuinfo").match(/^processor\t: \d$/gm)).toEqual(["processor\t: 0", "processor\t: 1"]);
         expect(text_of("/proc/iomem").split("\n").slice(0, 2)).toEqual(["00000000-00000fff : Reserved", "00001000-0009fbff : System RAM"]); // prettier-ignore
         expect(text_of("/proc/iomem")).toMatch(/^ {2}00100000-[0-9a-f]{8} : Kernel code$/m);
-        expect(text_of("/proc/mounts")).toBe("none / ramfs rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndiscfs /usr discfs ro 0 0\n");
+        expect(text_of("/proc/mounts")).toBe(
+          "none / ramfs rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndiscfs /usr discfs ro 0 0\n",
+        );
         expect(text_of("/proc/filesystems")).toBe("nodev\tsysfs\nnodev\tramfs\nnodev\tproc\n\tdiscfs\n");
         expect(text_of("/proc/sys/vm/min_free_kbytes")).toMatch(/^\d+\n$/);
         expect(text_of("/proc/sys/fs/file-nr")).toBe("1\t0\t8192\n");
