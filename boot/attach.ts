@@ -17,6 +17,7 @@ import { cpu_regs, cpu_switch, nr_cpu_ids } from "../hal/cpu.ts";
 import { image_foreign_names, image_is_attached } from "../hal/image.ts";
 import { machine_end, type MachineSpec } from "../hal/machine.ts";
 import { timing_power_on } from "../hal/timing.ts";
+import { trap_init } from "../kernel/fault.ts";
 import { forget_programs } from "../kernel/program.ts";
 import { mem_map_state } from "../mm/page.ts";
 import { choose_page_allocator } from "../mm/page_allocator.ts";
@@ -40,5 +41,6 @@ export function attach(spec: MachineSpec): void {
   cpu_switch(0);
   set_slab_ops(chosen_slab());
   choose_page_allocator();
+  trap_init();
   forget_programs();
 }

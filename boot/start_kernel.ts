@@ -22,6 +22,7 @@ import { locks_held } from "../kernel/lib/spinlock.ts";
 import { KERN_NOTICE, pr_info, pr_notice, pr_warn, set_console_loglevel } from "../kernel/lib/printk.ts";
 import { random_init } from "../kernel/lib/random.ts";
 import { rcu_barrier } from "../kernel/lib/rcu.ts";
+import { trap_init } from "../kernel/fault.ts";
 import { fork_init } from "../kernel/fork.ts";
 import { sched_init } from "../kernel/sched.ts";
 import { kernel_shutdown, rest_init } from "../kernel/init.ts";
@@ -118,6 +119,7 @@ function power_on({ machine, seed = 1, append = "", loglevel = KERN_NOTICE + 1, 
   random_init(seed);
   setup_command_line(`${machine.append} ${append}`.trim());
   set_console_loglevel(cmdline_number(loglevel, "loglevel"));
+  trap_init();
   if (cmdline_param("timing") === "on" && !timing_on)
     pr_warn("timing=on: this realm was loaded without the instrument; give it on the command line, --append timing=on");
 }

@@ -26,6 +26,7 @@ import {
   Trap, X86_PF_INSTR, X86_PF_PROT, X86_PF_RSVD, X86_PF_USER, X86_PF_WRITE, X86_TRAP_GP, X86_TRAP_PF, interrupted_ac,
   set_trap_gate,
 } from "../hal/trap.ts"; // prettier-ignore
+import { tlb_flush_init } from "../mm/tlbflush.ts";
 import { ksym_fn, type FnPtr } from "./lib/ksym.ts";
 
 /** `user_fn`: resolves faults at user addresses; filled by the layer that has address spaces. */
@@ -45,7 +46,12 @@ function exc_page_fault(error_code: number, address: Virt): boolean {
   if (!in_user_mode && ((error_code & X86_PF_INSTR) !== 0 || !interrupted_ac())) return false;
   return ksym_fn(fault_slots.user_fn)(error_code, address) as boolean;
 }
-set_trap_gate(X86_TRAP_PF, exc_page_fault);
+
+/** Fills this realm's gates; a gate is code, so each boot and each attach does it. */
+export function trap_init(): void {
+  set_trap_gate(X86_TRAP_PF, exc_page_fault);
+  tlb_flush_init();
+}
 
 /** True if the page tables allow the access by now: rights were widened, and this CPU had not heard. */
 function spurious_kernel_fault(error_code: number, address: Virt): boolean {

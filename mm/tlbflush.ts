@@ -82,7 +82,11 @@ function flush_tlb_func(): boolean {
   for (let va = start; va < end; va += PAGE_SIZE) invlpg(va);
   return true;
 }
-set_trap_gate(INVALIDATE_TLB_VECTOR, flush_tlb_func);
+
+/** Lets this realm's CPUs answer the interrupt that asks for a flush. */
+export function tlb_flush_init(): void {
+  set_trap_gate(INVALIDATE_TLB_VECTOR, flush_tlb_func);
+}
 
 /* Programs */
 
