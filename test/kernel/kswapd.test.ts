@@ -25,7 +25,7 @@ import { NODE_DATA, PgData, WMARK_LOW, Zone, for_each_populated_zone, type ZoneP
 import { with_file } from "./fs/files.ts";
 import { task_named, test_init, with_tasks } from "./tasks.ts";
 
-const idle = test_init("t_idle", function* () {});
+const idle = test_init("t_kswapd_idle", function* () {});
 const PAGE = 4096;
 const ONE_ZONE: MachineSpec = { ...PRESETS.embedded!, dma_limit: 16 * MIB, dma32_limit: 16 * MIB };
 
