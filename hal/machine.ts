@@ -254,9 +254,7 @@ function parse_count(
 
 /** Least RAM that boots so many nodes and CPUs, in whole MiB. */
 function least_ram(nodes: number, cpus: number): number {
-  // With several nodes the first holds the whole image, and its own tables behind it.
-  const node_bytes = nodes === 1 ? 0 : Math.max(MIN_NODE_BYTES, align_up(image_end(cpus) + MIB, MIB));
-  return Math.max(align_up(MIN_RAM_BYTES + image_end(cpus) - image_end(1), MIB), nodes * node_bytes);
+  return Math.max(align_up(MIN_RAM_BYTES + image_end(cpus) - image_end(1), MIB), nodes * MIN_NODE_BYTES);
 }
 
 function parse_mem(text: string, nodes: number, cpus: number): number | string {

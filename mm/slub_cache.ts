@@ -43,7 +43,7 @@ import {
 } from "./slub.ts"; // prettier-ignore
 import {
   KmemCacheCpu, KmemCacheNode, add_partial_locked, discard_slab, for_each_slab, get_freepointer, inc_slabs_node,
-  new_slab, on_node_partial, remove_partial_locked, slab_address, slab_freelist, slab_frozen, slab_inuse, slab_order,
+  new_slab, node_of, on_node_partial, remove_partial_locked, slab_address, slab_freelist, slab_frozen, slab_inuse, slab_order,
   slab_take, slab_thaw, slab_push, type CpuPtr, type NodePtr,
 } from "./slub_slab.ts"; // prettier-ignore
 import { create_boot_cache, descriptor_bytes, make_permanent } from "./slab_init.ts";
@@ -155,40 +155,47 @@ function set_cpu_partial(cache: CachePtr, objects: number): void {
 
 function init_nodes(cache: CachePtr): number {
   for (const node of nodes_with_memory()) {
-    const n =
-      slab_data.state === SLAB_DOWN
-        ? early_node_alloc(cache, node)
-        : kmem_cache_alloc_node(slab_data.kmem_cache_node, GFP_KERNEL, node);
+    if (slab_data.state === SLAB_DOWN) {
+      early_node_alloc(cache, node);
+      continue;
+    }
+    const n = kmem_cache_alloc_node(slab_data.kmem_cache_node, GFP_KERNEL, node);
     if (n === NULL) return -ENOMEM;
-    if (slab_data.state !== SLAB_DOWN) init_node(n, node);
-    KmemCache.node.set(cache, node, n);
+    init_node(cache, n, node);
   }
   return 0;
 }
 
-function init_node(n: NodePtr, node: NodeId): void {
+function init_node(cache: CachePtr, n: NodePtr, node: NodeId): void {
   ram_zero(n, KmemCacheNode.sizeof);
   init_list_head(KmemCacheNode.partial.at(n));
   init_list_head(KmemCacheNode.full.at(n));
   KmemCacheNode.node.set(n, node);
+  KmemCache.node.set(cache, node, n);
 }
 
-/** The very first nodes: there is no cache to take them from, so one is carved out of the cache's own first slab. */
-function early_node_alloc(cache: CachePtr, node: NodeId): NodePtr {
+/**
+ * The very first nodes: there is no cache to take them from, so they are carved out of the cache's own first slabs. A node
+ * without a page to spare has its slab on another, which may have to get its part first.
+ */
+function early_node_alloc(cache: CachePtr, node: NodeId): void {
+  if (KmemCache.node.get(cache, node) !== NULL) return;
   const slab = new_slab(cache, GFP_NOWAIT, node);
   if (slab === NULL) panic(`no memory for the first slab of ${KmemCache.name.get(cache)} on node ${node}`);
-  const n = slab_take(cache, slab);
-  const rest = get_freepointer(cache, n);
+  let rest = slab_take(cache, slab);
   slab_thaw(slab);
-  init_node(n, node);
-  KmemCache.node.set(cache, node, n);
+  for (const nid of [page_to_nid(slab as PagePtr), node]) {
+    if (KmemCache.node.get(cache, nid) !== NULL) continue;
+    const n = rest;
+    rest = get_freepointer(cache, n);
+    init_node(cache, n, nid);
+  }
   let tail = rest;
   let count = 1;
   for (let next = get_freepointer(cache, tail); next !== NULL; count++) next = get_freepointer(cache, (tail = next));
   slab_push(cache, slab, rest, tail, count);
-  inc_slabs_node(n, slab);
-  add_partial_locked(n, slab, false);
-  return n;
+  inc_slabs_node(node_of(cache, slab), slab);
+  add_partial_locked(node_of(cache, slab), slab, false);
 }
 
 /** Takes a write to the file cpu_partial and flushes what the CPUs keep; -EINVAL for a cache without such lists. */

@@ -1,7 +1,8 @@
 /**
  * The first program: makes folders, starts the others, says when they are done, and reaps orphans from then on.
  *
- * It becomes itself again every now and then, since exec empties the journal.
+ * It becomes itself again every now and then, since exec empties the journal; without memory for that it tries again
+ * later, as the first program may not end.
  */
 import { HZ } from "../../hal/clock.ts";
 import { program } from "../program.ts";
@@ -24,6 +25,14 @@ function* start(sys: Sys, name: string): Generator<SystemCall, number, any> {
   return 0;
 }
 
+/** Becomes itself, with an empty journal. Comes back only when it is killed. */
+function* again(sys: Sys): Generator<SystemCall, void> {
+  for (;;) {
+    yield sys.exec("init", "running");
+    yield sys.sleep(HZ);
+  }
+}
+
 program("init", function* (sys, phase?: string) {
   if (phase !== "running") {
     for (const folder of FOLDERS) yield sys.mkdir(folder);
@@ -37,11 +46,11 @@ program("init", function* (sys, phase?: string) {
     for (const name of DAEMONS) if ((yield* start(sys, name)) > 0) started++;
     yield sys.sleep(HZ / 10);
     yield { call: "boot_complete", args: [started] };
-    yield sys.exec("init", "running");
+    yield* again(sys);
   }
   for (let i = 0; i < REAPS_A_JOURNAL; i++) {
     const result: Result = yield sys.wait();
     if (typeof result === "number") yield sys.sleep(HZ);
   }
-  yield sys.exec("init", "running");
+  yield* again(sys);
 });

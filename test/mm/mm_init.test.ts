@@ -601,7 +601,7 @@ test.each([
   ["8M", 1, 1],
   ["9M", 2, 4],
   ["12M", 1, 64],
-  ["112M", 16, 64],
+  ["64M", 16, 64],
 ])("the least machine that is not refused runs programs: %s, %i nodes, %i CPUs", (mem, nodes, cpus) => {
   with_machine({ machine: machine({ mem, nodes, cpus }), until: "init" }, () => {
     expect(node_state.totalram_pages).toBeGreaterThan(1500);
