@@ -25,7 +25,7 @@ import {
 } from "../../mm/slab_page.ts"; // prettier-ignore
 import { node_state } from "../../mm/zone.ts";
 import { in_ram, letters, plural } from "./names.ts";
-import { WIDTH, draw_rows, fit, type SlabRow } from "./slab_rows.ts";
+import { cpu_lines, draw_rows, fit, side_by_side, title_lines, type SlabRow } from "./slab_rows.ts";
 import { by_birth, is_slab_of, type InSlab, type SlabView } from "./view.ts";
 
 type Slab = Ptr<"slab">;
@@ -239,20 +239,6 @@ function slab_figure(cache: CachePtr): SlabFigure {
   };
 }
 
-/** Rows of the CPU table; neighbours that say the same are one row. */
-function cpu_lines(rows: SlabFigure["cpu"]): string[] {
-  const groups: { first: number; last: number; cells: string }[] = [];
-  for (const { cpu, avail, limit, objects } of rows) {
-    const cells = `${`${avail}/${limit}`.padStart(7)}  ${fit(objects, 12)}`;
-    const before = groups.at(-1);
-    if (before?.cells === cells) before.last = cpu;
-    else groups.push({ first: cpu, last: cpu, cells });
-  }
-  return groups.map(({ first, last, cells }) => {
-    return `  cpu ${first === last ? first : `${first}-${last}`}`.padEnd(11) + cells;
-  });
-}
-
 function node_line({ node, partial, full, free, shared, alien }: NodeRow): string {
   const lists = fit(partial, 7).padEnd(8) + fit(full, 6).padEnd(7) + fit(free, 5).padEnd(6);
   const sum = (field: "avail" | "limit"): number => alien.reduce((total, array) => total + array[field], 0);
@@ -260,19 +246,19 @@ function node_line({ node, partial, full, free, shared, alien }: NodeRow): strin
   return `  node ${node}`.padEnd(10) + lists + (shared ? `${shared.avail}/${shared.limit}` : "-").padEnd(8) + waiting;
 }
 
+/** The two tables side by side. */
 function table_lines(figure: SlabFigure): string[] {
-  const left = ["array_cache   avail  top", ...cpu_lines(figure.cpu)];
-  const right = ["slab_node partial full   free  shared  alien", ...figure.node.map(node_line)];
-  const height = Math.max(left.length, right.length);
-  return Array.from({ length: height }, (_, i) => `${(left[i] ?? "").padEnd(33)}${right[i] ?? ""}`.trimEnd());
+  const rows = figure.cpu.map(({ cpu, avail, limit, objects }) => {
+    return { cpu, cells: `${`${avail}/${limit}`.padStart(7)}  ${fit(objects, 12)}` };
+  });
+  const left = ["array_cache   avail  top", ...cpu_lines(rows, 11)];
+  return side_by_side(left, ["slab_node partial full   free  shared  alien", ...figure.node.map(node_line)], 33);
 }
 
 function draw_slab(figure: SlabFigure, all: boolean): string {
-  const { name, object_size, slab_size, objs_per_slab, order, flags, slabs } = figure;
+  const { name, slabs } = figure;
   const { limit, batchcount, shared, colour, colour_off, index_arrays } = figure;
-  const sizes = `${object_size} bytes in a slot of ${slab_size}, ${objs_per_slab} a slab, ${plural(1 << order, "page")} a slab`;
-  const title = `${name}   ${sizes}${flags && `   ${flags}`}`;
-  const lines = title.length <= WIDTH ? [title] : [`${name}   ${sizes}`, `  ${flags}`];
+  const lines = title_lines(figure);
   const colours = colour > 1 ? `${colour} colours of ${colour_off} bytes` : "one colour";
   lines.push(`  limit ${limit} batch ${batchcount} shared ${shared}; ${colours}; index array ${index_arrays}`);
   lines.push(...table_lines(figure), "");

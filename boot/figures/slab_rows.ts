@@ -45,6 +45,40 @@ export function fit(names: readonly string[], width: number): string {
   return String(names.length);
 }
 
+/** Rows of a table of CPUs, their names `width` wide; neighbours that say the same are one row. */
+export function cpu_lines(rows: readonly { readonly cpu: number; readonly cells: string }[], width: number): string[] {
+  const groups: { first: number; last: number; cells: string }[] = [];
+  for (const { cpu, cells } of rows) {
+    const before = groups.at(-1);
+    if (before?.cells === cells) before.last = cpu;
+    else groups.push({ first: cpu, last: cpu, cells });
+  }
+  return groups.map(({ first, last, cells }) =>
+    `  cpu ${first === last ? first : `${first}-${last}`}`.padEnd(width) + cells,
+  ); // prettier-ignore
+}
+
+/** Two tables side by side, the right one from column `at` on. */
+export function side_by_side(left: readonly string[], right: readonly string[], at: number): string[] {
+  const height = Math.max(left.length, right.length);
+  return Array.from({ length: height }, (_, i) => `${(left[i] ?? "").padEnd(at)}${right[i] ?? ""}`.trimEnd());
+}
+
+/** The first lines of a cache's figure: its name, its sizes, and its flags, on one line if they fit. */
+export function title_lines(cache: {
+  readonly name: string;
+  readonly object_size: number;
+  readonly slab_size: number;
+  readonly objs_per_slab: number;
+  readonly order: number;
+  readonly flags: string;
+}): string[] {
+  const { name, object_size, slab_size, objs_per_slab, order, flags } = cache;
+  const sizes = `${object_size} bytes in a slot of ${slab_size}, ${objs_per_slab} a slab, ${plural(1 << order, "page")} a slab`;
+  const title = `${name}   ${sizes}${flags && `   ${flags}`}`;
+  return title.length <= WIDTH ? [title] : [`${name}   ${sizes}`, `  ${flags}`];
+}
+
 /** One character an object: `#` live, its place in the free list, `.` free and further down. */
 export function object_row(row: SlabRow): string {
   const cells: string[] = Array.from({ length: row.objects }, () => "#");

@@ -36,7 +36,7 @@ import {
 } from "../../mm/slub_slab.ts"; // prettier-ignore
 import { for_each_online_node, node_state } from "../../mm/zone.ts";
 import { in_ram, letters, plural } from "./names.ts";
-import { WIDTH, draw_rows, fit, type SlabRow } from "./slab_rows.ts";
+import { cpu_lines, draw_rows, fit, side_by_side, title_lines, type SlabRow } from "./slab_rows.ts";
 import { by_birth, cache_nodes, is_slab_of, type InSlab, type SlabPlace, type SlabView } from "./view.ts";
 
 export interface CpuRow {
@@ -254,38 +254,26 @@ function slab_place(cache: CachePtr, slab: SlabPtr): SlabPlace {
   return slab_figure(cache).slabs.find((row) => row.page === page) ?? { id: "?", on: "none" };
 }
 
-/** Rows of the CPU table; neighbours that say the same are one row. */
-function cpu_lines(rows: readonly CpuRow[]): string[] {
-  const groups: { first: number; last: number; cells: string }[] = [];
-  for (const { cpu, freelist, page, partial } of rows) {
-    const cells = `${(freelist ?? "NULL").slice(0, 9).padEnd(10)}${(page ?? "-").padEnd(6)}${fit(partial, 12)}`;
-    const before = groups.at(-1);
-    if (before?.cells === cells) before.last = cpu;
-    else groups.push({ first: cpu, last: cpu, cells });
-  }
-  return groups.map(({ first, last, cells }) =>
-    `  cpu ${first === last ? first : `${first}-${last}`}`.padEnd(17) + cells,
-  ); // prettier-ignore
-}
-
 function node_line(row: NodeRow): string {
   return `  node ${row.node}`.padEnd(17) + fit(row.partial, 8).padEnd(9) + fit(row.full, 8);
 }
 
 /** The two tables side by side. */
 function table_lines(figure: SlabFigure): string[] {
-  const left = ["kmem_cache_cpu   freelist  page  partial", ...cpu_lines(figure.cpu)];
-  const right = ["kmem_cache_node  partial  full", ...figure.node.map(node_line)];
-  const height = Math.max(left.length, right.length);
-  return Array.from({ length: height }, (_, i) => `${(left[i] ?? "").padEnd(46)}${right[i] ?? ""}`.trimEnd());
+  const rows = figure.cpu.map(({ cpu, freelist, page, partial }) => {
+    return {
+      cpu,
+      cells: `${(freelist ?? "NULL").slice(0, 9).padEnd(10)}${(page ?? "-").padEnd(6)}${fit(partial, 12)}`,
+    };
+  });
+  const left = ["kmem_cache_cpu   freelist  page  partial", ...cpu_lines(rows, 17)];
+  return side_by_side(left, ["kmem_cache_node  partial  full", ...figure.node.map(node_line)], 46);
 }
 
 /** The figure as text, at most 80 columns. */
 function draw_slab(figure: SlabFigure, all: boolean): string {
-  const { name, object_size, slab_size, objs_per_slab, order, flags, slabs } = figure;
-  const sizes = `${object_size} bytes in a slot of ${slab_size}, ${objs_per_slab} a slab, ${plural(1 << order, "page")} a slab`;
-  const title = `${name}   ${sizes}${flags && `   ${flags}`}`;
-  const lines = title.length <= WIDTH ? [title] : [`${name}   ${sizes}`, `  ${flags}`];
+  const { name, slabs } = figure;
+  const lines = title_lines(figure);
   lines.push(...table_lines(figure), "");
   const shown = draw_rows(lines, slabs, name, all);
   lines.push(slabs.length === 0 ? "  no slab" : legend(shown));

@@ -47,7 +47,7 @@ export function list_live({ books }: Mode): Listed[] {
   return [...books.blocks.values()].map(({ number, ptr, account }) => [number, px(ptr), account?.name ?? "kmalloc-0"]);
 }
 
-/** Becomes the CPU of an event, where this machine has it. */
+/** Becomes the CPU of an event (or of the one before, if it names none), where this machine has it. */
 function follow_cpu(cpu: CpuId): void {
   if (cpu !== smp_processor_id() && cpu < nr_cpu_ids() && cpu_is_online(cpu)) cpu_switch(cpu);
 }
@@ -62,7 +62,7 @@ function objects_mode(reader: EventReader, ops: ReplayOps): Mode {
   const step = (): boolean => {
     if (!reader.next()) return false;
     const { op, now, cache, gfp } = reader;
-    if ("kcfd".includes(op)) follow_cpu(now.CPU);
+    follow_cpu(now.CPU);
     if (op === "k") heap.kmalloc(now.OBJ, now.BYTES_REQ, gfp, known_node(now.NODE), now.BYTES_ALLOC);
     else if (op === "c") heap.alloc(now.OBJ, cache, gfp, known_node(now.NODE), cache.slab_size);
     else if ("fdx".includes(op)) heap.free(now.OBJ, op === "f" || cache === FROM_KMALLOC, op === "x");
@@ -76,7 +76,7 @@ function pages_mode(reader: EventReader, ops: ReplayOps): Mode {
   const step = (): boolean => {
     if (!reader.next()) return false;
     const { op, now, gfp } = reader;
-    if ("pq".includes(op)) follow_cpu(now.CPU);
+    follow_cpu(now.CPU);
     if (op === "p") pages.alloc(now.BLOCK, now.ORDER, gfp);
     else if ("qy".includes(op)) pages.free(now.BLOCK, now.OFFSET, now.PAGES);
     return true;

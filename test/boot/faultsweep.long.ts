@@ -182,6 +182,7 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   rmdir: ["mkdir /tmp/d; rmdir /tmp/d"],
   rm: ["mkdir -p /tmp/d/e; touch /tmp/d/e/f; rm -r /tmp/d"],
   stat: ["stat /proc /tmp /sys/kernel/slab"],
+  wc: ["echo hello > /tmp/x; wc /tmp/x", "wc /usr/src/000/000.c"],
   man: ["man fork"],
   numactl: ["numactl -H", "numactl --membind=1 fork 2", "numactl -i all mkdir /tmp/d", "numactl -p 1 kmalloc 20000"],
   export: [`export ${folder}`],
