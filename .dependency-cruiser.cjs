@@ -47,6 +47,14 @@ module.exports = {
       },
     },
     {
+      name: "no-parser-behind-boot",
+      comment:
+        "Loading commander slows every hot path of a realm by a fifth: whoever boots from a program goes without.",
+      severity: "error",
+      from: { path: "^boot/(start_kernel|attach)\\.ts$" },
+      to: { path: "^node_modules/commander/", reachable: true },
+    },
+    {
       name: "node-only-in-host",
       comment: "hal, mm and kernel also run in a browser: node:* only in hal/host.ts, boot and test.",
       severity: "error",

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../kernel/version.ts";
+import { SLAB_ALLOCATORS } from "./slab_names.ts";
 
 export interface Options {
   /** A preset's name, or a file with a machine as JSON; undefined: the preset `textbook`, resized. */
@@ -22,9 +23,6 @@ export interface Options {
   readonly quiet: boolean;
   readonly verbose: boolean;
 }
-
-/** What `--slab` may name. */
-export const SLAB_ALLOCATORS = ["slub", "slab", "slob"] as const;
 
 /** Wrong usage: one line that names the option, what was given, and what is allowed. Exit status 2. */
 export class UsageError extends Error {

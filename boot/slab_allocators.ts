@@ -9,7 +9,7 @@ import { slob } from "../mm/slob_cache.ts";
 import { slab } from "../mm/slab_cache.ts";
 import { slub } from "../mm/slub_cache.ts";
 import { buddy } from "./compare/buddy.ts";
-import { SLAB_ALLOCATORS } from "./options.ts";
+import { SLAB_ALLOCATORS } from "./slab_names.ts";
 
 const ALLOCATORS: Readonly<Record<(typeof SLAB_ALLOCATORS)[number] | "buddy", SlabOps>> = { slub, slab, slob, buddy };
 

@@ -7,7 +7,7 @@
  * block of pages (boot/compare/buddy.ts).
  */
 import { CommandError, nearest } from "../commands/registry.ts";
-import { SLAB_ALLOCATORS } from "../options.ts";
+import { SLAB_ALLOCATORS } from "../slab_names.ts";
 
 /** How a machine is booted for one column of a comparison. */
 export interface Config {
