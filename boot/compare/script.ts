@@ -79,8 +79,7 @@ function* recorded(reader: EventReader): Generator<Step> {
     const { OBJ: id, CPU: cpu, NODE: node } = now as { OBJ: number; CPU: number; NODE: number };
     if (op === "k") yield { ...base, op: "alloc", id, bytes: now.BYTES_REQ!, gfp, node, cpu };
     else if (op === "c") yield { ...base, op: "alloc", id, bytes: cache.object_size, cache, gfp, node, cpu };
-    else if (op === "x") yield { ...base, op: "free", id, cache };
-    else if (op === "f" || op === "d") yield { ...base, op: "free", id, cache, cpu };
+    else if ("fdx".includes(op)) yield { ...base, op: "free", id, cache, cpu };
   }
 }
 
