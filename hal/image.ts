@@ -10,12 +10,14 @@
  * RAM it was handed) finds each name in the table and takes the address that stands there; a name that is missing, or
  * that has another layout, is refused. So what is written in RAM means the same to both.
  *
+ * Names may come and go with a module: its functions get free text slots, its data lies in memory of its own.
+ *
  * A per-CPU pointer is the address of CPU 0's copy. CPU n's copy lies n units further, for every per-CPU chunk there
  * is, so `ptr + (cpu << PERCPU_UNIT_SHIFT)` finds it without a look-up.
  */
 import { align_up, type CpuId, type Ptr } from "./addr.ts";
 import { realm } from "./host.ts";
-import { ram_zero } from "./ram.ts";
+import { ram_copy, ram_zero } from "./ram.ts";
 import { struct, type ArrayField, type FieldInfo, type Specs, type StringField, type Struct } from "./struct.ts";
 
 export const IMAGE_BASE = 0x100000;
@@ -66,21 +68,39 @@ interface Definition {
 /** What this realm's files define, by name: the symbol table of the loaded code. */
 // eslint-disable-next-line kheap/no-module-state -- code, not state: it grows only when a file loads
 const definitions = new Map<string, Definition>();
+/** Text slots that a module left. */
+// eslint-disable-next-line kheap/no-module-state -- code, not state: it follows from what was loaded and unloaded
+const free_text: Ptr[] = [];
 const attached = realm.memory !== undefined && Header.magic.get(SYMBOL_BASE) === MAGIC;
 
-/** Gives `name` an address: the next free one, or, in a realm that attaches, the one that the table in RAM has. */
-export function image_define(name: string, kind: Kind, hash: number, size: number, align: number): Ptr {
+/**
+ * Gives `name` an address: `at`, or the next free one; in a realm that attaches, the one that the table in RAM has.
+ */
+export function image_define(name: string, kind: Kind, hash: number, size: number, align: number, at?: Ptr): Ptr {
   if (definitions.has(name)) throw new Error(`${kind} "${name}" is defined twice`);
-  const address = attached ? find_address(name, kind, hash) : next_address(name, kind, size, align);
+  const address = attached ? find_address(name, kind, hash) : (at ?? next_address(name, kind, size, align));
   const definition = { name, kind, hash, size, address };
   definitions.set(name, definition);
   const section = sections[kind];
-  section.used = Math.max(section.used, address + size - section.base);
+  if (at === undefined) section.used = Math.max(section.used, address + size - section.base);
   if (!attached && Header.magic.get(SYMBOL_BASE) === MAGIC) write_symbol(definition);
   return address;
 }
 
+/** Takes every name that ends with `suffix` out of the image; returns their addresses. */
+export function image_remove(suffix: string): Ptr[] {
+  const gone = [...definitions.values()].filter(({ name }) => name.endsWith(suffix));
+  for (const { name, kind, address } of gone) {
+    definitions.delete(name);
+    if (kind === "text") free_text.push(address);
+    for (let i = Header.nr_symbols.get(SYMBOL_BASE) - 1; i >= 0; i--)
+      if (Symbol_.name.get(symbol_at(i)) === name.slice(0, 43)) erase_symbol(i);
+  }
+  return gone.map(({ address }) => address);
+}
+
 function next_address(name: string, kind: Kind, size: number, align: number): Ptr {
+  if (kind === "text" && free_text.length > 0) return free_text.pop()!;
   const section = sections[kind];
   const start = align_up(section.used, align);
   if (start + size > section.bytes)
@@ -114,6 +134,13 @@ function write_symbol(definition: Definition): void {
   Symbol_.size.set(symbol, definition.size);
   Symbol_.kind.set(symbol, KINDS.indexOf(definition.kind));
   Header.nr_symbols.set(SYMBOL_BASE, index + 1);
+}
+
+/** Fills the place of a symbol with the last one. */
+function erase_symbol(index: number): void {
+  const last = Header.nr_symbols.get(SYMBOL_BASE) - 1;
+  if (index !== last) ram_copy(symbol_at(index), symbol_at(last), Symbol_.sizeof);
+  Header.nr_symbols.set(SYMBOL_BASE, last);
 }
 
 /** The boot loader: zeroes the image and writes its symbol table. Later definitions are added as files load. */
@@ -187,6 +214,17 @@ export type Static<F extends Specs> = { -readonly [K in keyof F]: StaticValue<St
 export function static_data<const F extends Specs>(name: string, fields: F): Static<F> {
   const layout = struct(name, fields);
   const address = image_define(name, "data", layout.hash, layout.sizeof, Math.max(layout.alignof, 8));
+  return bind(layout, address) as Static<F>;
+}
+
+/** As static_data, at a place of the caller's: `place` gives so many zeroed bytes; absent in a realm that attaches. */
+export function static_data_at<const F extends Specs>(
+  name: string,
+  fields: F,
+  place: ((bytes: number) => Ptr) | undefined,
+): Static<F> {
+  const layout = struct(name, fields);
+  const address = image_define(name, "data", layout.hash, layout.sizeof, 8, place?.(layout.sizeof));
   return bind(layout, address) as Static<F>;
 }
 

@@ -35,6 +35,7 @@ const FETCH = MMU_FETCH;
 /** Bits of what tlb_hit returns that send an access the slow way: the sign (no hit), and those of a bad alignment. */
 const SLOW_16 = 0x80000001 | 0;
 const SLOW_32 = 0x80000003 | 0;
+const SLOW_64 = 0x80000007 | 0;
 const TWO_32 = 0x100000000;
 /** A handler that says "resolved" so often for one access is broken; a PC would hang. */
 const MAX_TRIES = 100;
@@ -151,8 +152,13 @@ export function mmu_load32(va: Virt): number {
   return (at & SLOW_32) === 0 ? m32[at >> 2]! : load_slow(va, 4);
 }
 
-/** Loads 64 bits as a signed number: exact for addresses and whatever else stays within 2^53. */
+/** Loads 64 bits as a signed number: exact for addresses and whatever else stays within 2^53. Hot path. */
 export function mmu_load64(va: Virt): number {
+  const at = hit_of(va, READ);
+  return (at & SLOW_64) === 0 ? m32[(at >> 2) + 1]! * TWO_32 + (m32[at >> 2]! >>> 0) : load64_slow(va);
+}
+
+function load64_slow(va: Virt): number {
   reach(va, 8, READ);
   return gather(4, 4) * TWO_32 + (gather(0, 4) >>> 0);
 }
@@ -178,8 +184,16 @@ export function mmu_store32(va: Virt, value: number): void {
   else store_slow(va, value, 4);
 }
 
-/** Stores 64 bits of a whole number, negative ones in two's complement. */
+/** Stores 64 bits of a whole number, negative ones in two's complement. Hot path. */
 export function mmu_store64(va: Virt, value: number): void {
+  const at = hit_of(va, WRITE);
+  if ((at & SLOW_64) === 0) {
+    m32[at >> 2] = value;
+    m32[(at >> 2) + 1] = Math.floor(value / TWO_32);
+  } else store64_slow(va, value);
+}
+
+function store64_slow(va: Virt, value: number): void {
   reach(va, 8, WRITE);
   scatter(0, value, 4);
   scatter(4, Math.floor(value / TWO_32), 4);

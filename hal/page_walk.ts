@@ -80,7 +80,7 @@ export function table_index(va: Virt, level: number): number {
 
 /** Bytes that a leaf of `level` maps, less 1: 4 KiB, 2 MiB, 1 GiB. */
 function leaf_mask(level: number): number {
-  return 2 ** (3 + 9 * level) - 1;
+  return (1 << (3 + 9 * level)) - 1;
 }
 
 function is_leaf(lo: number, level: number): boolean {

@@ -154,6 +154,12 @@ export function struct_layouts(): ReadonlyMap<string, StructInfo<string>> {
   return layouts;
 }
 
+/** Puts a tag back to what it was before a file was loaded: another layout, or none. */
+export function restore_struct_layout(tag: string, before: StructInfo<string> | undefined): void {
+  if (before) layouts.set(tag, before);
+  else layouts.delete(tag);
+}
+
 const SCALAR_SIZE: Readonly<Record<string, number>> = Object.freeze({
   u8: 1,
   u16: 2,

@@ -117,7 +117,7 @@ function drop(va: Virt, pcid: number, spared: number): void {
 
 function drop_entry(entry: Ptr, va: Virt, pcid: number, spared: number): void {
   const leaf = words[(entry + LEAF) >> 2]!;
-  const page_bytes = 2 ** (3 + 9 * ((leaf >> LEAF_LEVEL_SHIFT) & 7));
+  const page_bytes = 1 << (3 + 9 * ((leaf >> LEAF_LEVEL_SHIFT) & 7));
   const same_page = Math.floor(pages[entry >> 3]! / page_bytes) === Math.floor(va / page_bytes);
   if (same_page && answers(entry, pcid) && (leaf & spared) === 0) clear(entry);
 }

@@ -13,7 +13,7 @@ import { per_cpu_ptr } from "../../hal/image.ts";
 import { INVALIDATE_TLB_VECTOR, flush_tlb_others, ipi_counters, send_ipi } from "../../hal/ipi.ts";
 import { mmu_load8, mmu_store8, mmu_translate } from "../../hal/mmu.ts";
 import {
-  MMU_READ, MMU_WRITE, X86_CR0_PE, X86_CR0_PG, X86_CR4_PAE, X86_CR4_PCIDE, X86_CR4_PGE, X86_CR4_SMEP, cpl, set_cpl,
+  MMU_READ, MMU_WRITE, X86_CR0_PE, X86_CR0_PG, X86_CR4_PAE, X86_CR4_PCIDE, X86_CR4_PGE, X86_CR4_SMAP, X86_CR4_SMEP, cpl, set_cpl,
 } from "../../hal/privilege.ts"; // prettier-ignore
 import { ram32 } from "../../hal/ram.ts";
 import { invlpg, invpcid_flush_all, invpcid_flush_all_nonglobals, invpcid_flush_one, invpcid_flush_single_context, tlb_counters } from "../../hal/tlb.ts"; // prettier-ignore
@@ -145,11 +145,18 @@ describe("a CR3 load", () => {
     ["invpcid 3", () => invpcid_flush_all_nonglobals(), [-1, FRAME]],
     ["invlpg", () => [0, 1].forEach((n) => invlpg(page(n))), [-1, -1]],
     ["CR4.PGE off", () => write_cr4(CR4 & ~X86_CR4_PGE), [-1, -1]],
+    ["CR4.PCIDE off", () => write_cr4(CR4 & ~X86_CR4_PCIDE), [-1, -1]],
     ["CR4.SMEP on", () => write_cr4(CR4 | X86_CR4_SMEP), [-1, -1]],
+    ["CR4.SMAP on", () => write_cr4(CR4 | X86_CR4_SMAP), [FRAME, FRAME]],
     ["CR0.WP off", () => write_cr0(X86_CR0_PE | X86_CR0_PG), [FRAME, FRAME]],
   ])("%s drops what the manual says", (_name, act, left) => {
     act();
     expect([found(0), found(1)]).toEqual(left);
+  });
+
+  it("invlpg of an address that is none does nothing", () => {
+    invlpg(2 ** 47);
+    expect([found(0), found(1)]).toEqual([FRAME, FRAME]);
   });
 
   it("each is refused at ring 3, and with a PCID that is none", () => {
