@@ -27,7 +27,7 @@ export function describe_task(task: TaskPtr): OomTask {
   return {
     task, pid: TaskStruct.pid.get(task), tgid: TaskStruct.tgid.get(task), comm: TaskStruct.comm.get(task),
     uid: Cred.uid.get(TaskStruct.cred.get(task)), total_vm: journal + of_mm(MmStruct.total_vm.get),
-    rss_anon: journal + of_mm(MmStruct.rss_anon.get), rss_file: 0, rss_shmem: 0,
+    rss_anon: journal + of_mm(MmStruct.rss_anon.get), rss_file: of_mm(MmStruct.rss_file.get), rss_shmem: of_mm(MmStruct.rss_shmem.get),
     pgtables_bytes: of_mm((space) => PgTables.pgtables_bytes.get(MmStruct.tables.at(space))), swapents: 0, oom_score_adj: SignalStruct.oom_score_adj.get(TaskStruct.signal.get(task)),
     unkillable: is_global_init(task) || (TaskStruct.flags.get(task) & PF_KTHREAD) !== 0,
     dying: killed || (TaskStruct.flags.get(task) & PF_EXITING) !== 0,

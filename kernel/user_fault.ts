@@ -4,8 +4,8 @@
  *     1  no address space: not resolved         2  the area at the address, or a stack that may grow so far
  *     3  does the area allow the access?        4  handle_mm_fault (mm/memory.ts): true, the access is made again
  *
- * Where that fails the access fails. A program's own access ends it: SIGSEGV with Linux's line in the log, or SIGKILL
- * without memory. One that the kernel made for it ends in what the copy function returns: -EFAULT.
+ * Where that fails the access fails. A program's own access ends it: SIGSEGV with Linux's line in the log, SIGBUS behind
+ * the end of a file that is mapped, or SIGKILL without memory. One that the kernel made for it ends in what the copy function returns: -EFAULT.
  *
  *     memhog[12]: segfault at deadbeef ip 0000000000000000 sp 00007ffffffff000 error 4 likely on CPU 0 (core 0, socket 0)
  *
@@ -16,7 +16,7 @@ import { smp_processor_id } from "../hal/cpu.ts";
 import {
   Trap, X86_PF_INSTR, X86_PF_PROT, X86_PF_RSVD, X86_PF_USER, X86_PF_WRITE, X86_TRAP_GP, X86_TRAP_PF,
 } from "../hal/trap.ts"; // prettier-ignore
-import { handle_mm_fault } from "../mm/memory.ts";
+import { VM_FAULT_OOM, VM_FAULT_SIGBUS, handle_mm_fault } from "../mm/memory.ts";
 import { MmStruct, STACK_TOP, VM_ACCESS_FLAGS, VM_WRITE, VmArea, type VmaPtr } from "../mm/mm_types.ts";
 import { expand_stack } from "../mm/mmap.ts";
 import { find_vma } from "../mm/vma.ts";
@@ -39,8 +39,9 @@ const handler = ksym("do_user_addr_fault", (error_code: number, address: Virt): 
   if (vma === NULL) return false;
   if (VmArea.vm_start.get(vma) > address && !expand_stack(vma, address)) return false;
   if (access_error(error_code, vma)) return false;
-  if (handle_mm_fault(vma, address, (error_code & X86_PF_WRITE) !== 0) === 0) return true;
-  if (error_code & X86_PF_USER) MmStruct.no_memory.set(mm, 1);
+  const fault = handle_mm_fault(vma, address, (error_code & X86_PF_WRITE) !== 0);
+  if (fault === 0) return true;
+  if (error_code & X86_PF_USER) MmStruct.fault.set(mm, fault);
   return false;
 });
 
@@ -54,7 +55,9 @@ function access_error(error_code: number, vma: VmaPtr): boolean {
 /** Says in the log why a program's own access failed. Returns the signal that ends it. */
 export function report_user_trap(task: TaskPtr, trap: Trap): number {
   const mm = TaskStruct.mm.get(task);
-  if (mm !== NULL && MmStruct.no_memory.get(mm)) return SIGKILL;
+  const fault = mm === NULL ? 0 : MmStruct.fault.get(mm);
+  if (fault === VM_FAULT_OOM) return SIGKILL;
+  if (fault === VM_FAULT_SIGBUS) return SIGBUS;
   const [sp, code] = [virt_px(STACK_TOP), hex(trap.error_code)];
   const ip = virt_px(trap.error_code & X86_PF_INSTR ? trap.address : 0);
   if (trap.vector === X86_TRAP_PF) {

@@ -25,10 +25,11 @@ import { panic } from "../kernel/lib/bug.ts";
 import { dump_stack } from "../kernel/lib/dump_stack.ts";
 import { ksym, ksym_address, ksym_fn, type AnyFn } from "../kernel/lib/ksym.ts";
 import { KERN_WARNING, pr_err, pr_info, pr_warn } from "../kernel/lib/printk.ts";
+import { spin_trylock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { __GFP_FS, format_gfp, gfp_zone } from "./gfp.ts";
 import { set_reclaim_slot } from "./reclaim_state.ts";
 import { show_mem_lines } from "./show_mem.ts";
-import { KmemCache, for_each_cache, get_slabinfo } from "./slab_common.ts";
+import { KmemCache, for_each_cache, get_slabinfo, slab_data } from "./slab_common.ts";
 import { SLAB_RECLAIM_ACCOUNT } from "./slab_layout.ts";
 import {
   NR_INACTIVE_ANON, NR_SLAB_UNRECLAIMABLE, OOM_KILL, count_vm_event, global_node_page_state,
@@ -223,6 +224,8 @@ function should_dump_unreclaim_slab(): boolean {
 }
 
 function unreclaimable_slab_lines(): string[] {
+  // Who runs out of memory while it makes a cache holds the lock itself.
+  if (!spin_trylock(slab_data.mutex)) return ["excessive unreclaimable slab but cannot dump stats"];
   const lines: string[] = [];
   for (const cache of for_each_cache()) {
     if (KmemCache.flags.get(cache) & SLAB_RECLAIM_ACCOUNT) continue;
@@ -230,6 +233,7 @@ function unreclaimable_slab_lines(): string[] {
     const kib = (objects: number): string => `${Math.floor((objects * KmemCache.size.get(cache)) / 1024)}KB`;
     if (num_objs > 0) lines.push(`${KmemCache.name.get(cache).padEnd(17)} ${kib(active_objs).padStart(12)} ${kib(num_objs).padStart(12)}`); // prettier-ignore
   }
+  spin_unlock(slab_data.mutex);
   return ["Unreclaimable slab info:", "Name                      Used          Total", ...lines];
 }
 

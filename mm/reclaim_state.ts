@@ -16,6 +16,16 @@ import { PgData, type PgDataPtr } from "./zone.ts";
 
 export const PF_MEMALLOC = 0x800;
 export const PF_KSWAPD = 0x20000;
+/** What compaction came to, in a zone or in the best of several. */
+export const COMPACT_SKIPPED = 1; // it would not help
+export const COMPACT_DEFERRED = 2; // it was in vain a short while ago
+export const COMPACT_CONTINUE = 4;
+export const COMPACT_COMPLETE = 5; // the whole zone, in vain
+export const COMPACT_SUCCESS = 8;
+/** How hard it tries; the lower the harder. */
+export const COMPACT_PRIO_SYNC_FULL = 0;
+export const COMPACT_PRIO_SYNC_LIGHT = 1;
+export const COMPACT_PRIO_ASYNC = 2;
 /** Rounds of reclaim without a page after which a request, and a node's kswapd, give up. */
 export const MAX_RECLAIM_RETRIES = 16;
 
@@ -45,6 +55,11 @@ const slots = static_data("reclaim_slots", {
   is_oom_victim: "*fn",
   kswapd_runs: "*fn",
   remove_mapping: "*fn",
+  replace_page: "*fn",
+  try_to_compact_pages: "*fn",
+  compaction_would_help: "*fn",
+  compaction_served: "*fn",
+  shrink_one_node: "*fn",
 });
 export type ReclaimSlot =
   | "try_to_free_pages" // (zoneref, order, gfp, nodemask) => pages freed
@@ -52,6 +67,11 @@ export type ReclaimSlot =
   | "out_of_memory" // (gfp, order, nodemask) => true if that may have helped
   | "is_oom_victim" // () => true if the current task was chosen by the OOM killer
   | "kswapd_runs" // (node): lets its kswapd run
+  | "shrink_one_node" // (node, order, gfp) => true if it freed 2^order pages, or 32
+  | "replace_page" // (page, by): puts another page in its place in its file
+  | "try_to_compact_pages" // (zoneref, order, gfp, nodemask, alloc flags, COMPACT_PRIO_*) => COMPACT_*
+  | "compaction_served" // (page, order): the request got it
+  | "compaction_would_help" // (zoneref, order, gfp, nodemask) => true if it would, once reclaim has freed what it can
   | "remove_mapping"; // (page) => true if it was taken out of its file; the caller has a use of it
 
 /** Fills a slot with a ksym; null empties it. */

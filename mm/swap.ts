@@ -27,7 +27,7 @@ import {
   set_page_flag, type PagePtr,
 } from "./page.ts"; // prettier-ignore
 import {
-  NR_INACTIVE_ANON, PGACTIVATE, count_vm_event, mod_node_page_state, mod_zone_page_state, zone_page_state,
+  NR_INACTIVE_ANON, PGACTIVATE, UNEVICTABLE_PGCULLED, count_vm_event, mod_node_page_state, mod_zone_page_state, zone_page_state,
 } from "./vmstat.ts"; // prettier-ignore
 import {
   LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lruvec, NODE_DATA, NR_LRU_LISTS,
@@ -71,6 +71,7 @@ export function lru_add(page: PagePtr): void {
   list_add(Page.lru.at(page), lru_list(pgdat, lru));
   spin_unlock(lru_lock(pgdat));
   count_lru(page, lru, 1);
+  if (lru === LRU_UNEVICTABLE) count_vm_event(UNEVICTABLE_PGCULLED);
 }
 
 /** Takes a page off its list; false if it is on none. */

@@ -16,8 +16,8 @@
  */
 import { NULL, PAGE_SIZE, type Ptr, type Virt } from "../hal/addr.ts";
 import { mmu_copy_from, mmu_copy_to, mmu_fill, mmu_translate } from "../hal/mmu.ts";
-import { MMU_READ, clac, stac } from "../hal/privilege.ts";
-import { ram8, ram_fill } from "../hal/ram.ts";
+import { MMU_READ, MMU_WRITE, clac, stac } from "../hal/privilege.ts";
+import { ram8, ram_fill, ram_read_bytes, ram_write_bytes } from "../hal/ram.ts";
 import { BUG } from "../kernel/lib/bug.ts";
 import { EFAULT } from "../kernel/lib/errno.ts";
 import { pr_emerg } from "../kernel/lib/printk.ts";
@@ -52,6 +52,52 @@ export function copy_from_user(to: Ptr, from: Virt, bytes: number): number {
   }
   ram_fill(to + bytes - left, 0, left);
   return left;
+}
+
+/**
+ * Copies bytes that the host has at hand to the program. Returns how many it could not copy.
+ *
+ * With `fault_in_writeable` before, it can: whoever takes bytes from a pipe asks first.
+ */
+export function copy_bytes_to_user(to: Virt, bytes: Uint8Array): number {
+  return for_each_user_piece(to, bytes.length, MMU_WRITE, (at, done, piece) =>
+    ram_write_bytes(at, bytes.subarray(done, done + piece)),
+  );
+}
+
+/** The first `bytes` bytes at an address of the program, or as many of them as it may read. */
+export function copy_bytes_from_user(from: Virt, bytes: number): Uint8Array {
+  const copy = new Uint8Array(access_ok(from, bytes) ? bytes : 0);
+  const left = for_each_user_piece(from, copy.length, MMU_READ, (at, done, piece) =>
+    copy.set(ram_read_bytes(at, piece), done),
+  );
+  return copy.subarray(0, copy.length - left);
+}
+
+/** How many of the first `bytes` bytes at an address the program may write to. */
+export function fault_in_writeable(va: Virt, bytes: number): number {
+  return bytes - for_each_user_piece(va, bytes, MMU_WRITE, () => {});
+}
+
+/** Calls `act` for each piece that lies in one page: where it is in RAM, and which bytes it is. Returns what is left. */
+function for_each_user_piece(
+  va: Virt,
+  bytes: number,
+  access: number,
+  act: (at: Ptr, done: number, piece: number) => void,
+): number {
+  if (!access_ok(va, bytes)) return bytes;
+  let done = 0;
+  stac();
+  while (done < bytes) {
+    const at = mmu_translate(va + done, access);
+    if (at < 0) break;
+    const piece = Math.min(bytes - done, PAGE_SIZE - (at % PAGE_SIZE));
+    act(at, done, piece);
+    done += piece;
+  }
+  clac();
+  return bytes - done;
 }
 
 /** Writes zeroes to the program. Returns how many bytes it could not write. */

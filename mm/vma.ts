@@ -5,7 +5,11 @@
  *                the highest hole of a size is found on one way down the tree
  *
  *     split      [ area )            ->  [ new )[ area )         the new one is the part below
- *     merge      [ prev )[ range )[ next )   two or three become one if flags are equal and offsets follow on
+ *     merge      [ prev )[ range )[ next )   two or three become one if flags, file and policy are equal, offsets follow on,
+ *                                            and pages of their own may be under one anon_vma
+ *
+ * An area leaves in three steps: out of its address space (`vma_unlink`), its pages unmapped (memory.ts), then it and what
+ * says where they are mapped (`vma_release`).
  *
  * An area that grows down keeps STACK_GUARD_GAP free below: to the search for room it starts that much lower.
  *
@@ -14,6 +18,7 @@
  */
 import { NULL, PAGE_SIZE, type Virt } from "../hal/addr.ts";
 import { ram_copy } from "../hal/ram.ts";
+import { init_list_head } from "../kernel/lib/list.ts";
 import {
   RbNode,
   RbRoot,
@@ -25,8 +30,15 @@ import {
   rb_prev,
   type RbPtr,
 } from "../kernel/lib/rbtree.ts";
+import {
+  anon_vma_clone, anon_vma_is_singular, anon_vma_prepare, link_file_vma, rmap_trees_insert, rmap_trees_remove,
+  unlink_anon_vmas, unlink_file_vma, type AnonVmaPtr,
+} from "./anon_vma.ts"; // prettier-ignore
 import { GFP_KERNEL } from "./gfp.ts";
-import { MmStruct, STACK_GUARD_GAP, VM_GROWSDOWN, VmArea, mm_caches, type MmPtr, type VmaPtr } from "./mm_types.ts";
+import { mpol_equal, mpol_get, mpol_put } from "./mempolicy.ts";
+import {
+  MmStruct, STACK_GUARD_GAP, VM_ACCESS_FLAGS, VM_GROWSDOWN, VmArea, mm_caches, vm_ops, type MmPtr, type VmaPtr,
+} from "./mm_types.ts"; // prettier-ignore
 import { kmem_cache_alloc, kmem_cache_free } from "./slab_common.ts";
 
 const OFFSET = VmArea.vm_rb.offset;
@@ -65,31 +77,46 @@ export function vm_area_alloc(mm: MmPtr, start: Virt, end: Virt, flags: number):
   VmArea.vm_end.set(vma, end);
   VmArea.vm_pgoff.set(vma, start / PAGE_SIZE);
   VmArea.vm_flags.set(vma, flags);
-  VmArea.has_anon.set(vma, 0);
+  for (const field of [VmArea.anon_vma, VmArea.vm_ops, VmArea.vm_file, VmArea.vm_mapping, VmArea.vm_policy]) field.set(vma, NULL); // prettier-ignore
+  init_list_head(VmArea.anon_vma_chain.at(vma));
   return vma;
 }
 
-/** A copy of an area for the same place in another address space, or for half of it; in no tree. */
+/** A copy of an area for the same place in another address space, or for half of it; in no tree, tied to no anon_vma. */
 export function vm_area_dup(vma: VmaPtr, mm: MmPtr): VmaPtr {
   const copy: VmaPtr = kmem_cache_alloc(mm_caches.vm_area_struct, GFP_KERNEL);
   if (copy === NULL) return NULL;
   ram_copy(copy, vma, VmArea.sizeof);
   VmArea.vm_mm.set(copy, mm);
+  init_list_head(VmArea.anon_vma_chain.at(copy));
+  vm_ops(copy)?.open(copy);
+  mpol_get(VmArea.vm_policy.get(copy));
   return copy;
 }
 
+/** Frees an area that is in no tree, and ends its use of its file. */
 export function vm_area_free(vma: VmaPtr): void {
+  vm_ops(vma)?.close(vma);
+  mpol_put(VmArea.vm_policy.get(vma));
   kmem_cache_free(mm_caches.vm_area_struct, vma);
 }
 
-/** Puts an area into its address space. */
+/** Frees an area that was unlinked, once nothing is mapped there any more. */
+export function vma_release(vma: VmaPtr): void {
+  unlink_anon_vmas(vma);
+  unlink_file_vma(vma);
+  vm_area_free(vma);
+}
+
+/** Puts an area into its address space, and among those of its file. */
 export function vma_link(vma: VmaPtr): void {
   const mm = VmArea.vm_mm.get(vma);
   rb_add(MmStruct.mm_rb.at(mm), vma + OFFSET, by_address, augment);
   MmStruct.map_count.set(mm, MmStruct.map_count.get(mm) + 1);
+  link_file_vma(vma);
 }
 
-/** Takes an area out of its address space. */
+/** Takes an area out of its address space. Pages that are mapped there are still found. */
 export function vma_unlink(vma: VmaPtr): void {
   const mm = VmArea.vm_mm.get(vma);
   rb_erase(MmStruct.mm_rb.at(mm), vma + OFFSET, augment);
@@ -98,10 +125,12 @@ export function vma_unlink(vma: VmaPtr): void {
 
 /** Moves an area's ends, without passing a neighbour. */
 export function vma_resize(vma: VmaPtr, start: Virt, end: Virt): void {
+  rmap_trees_remove(vma);
   VmArea.vm_pgoff.set(vma, VmArea.vm_pgoff.get(vma) + (start - VmArea.vm_start.get(vma)) / PAGE_SIZE);
   VmArea.vm_start.set(vma, start);
   VmArea.vm_end.set(vma, end);
   for (let node = vma + OFFSET; node !== NULL; node = RbNode.parent_color.get(node) & ~1) augment(node);
+  rmap_trees_insert(vma);
 }
 
 /** The first area that ends above `address`, which need not lie in it; NULL if there is none. */
@@ -166,28 +195,65 @@ export function split_vma(vma: VmaPtr, address: Virt): boolean {
   const below = vm_area_dup(vma, VmArea.vm_mm.get(vma));
   if (below === NULL) return false;
   VmArea.vm_end.set(below, address);
+  if (!anon_vma_clone(below, vma)) {
+    vm_area_free(below);
+    return false;
+  }
   vma_resize(vma, address, VmArea.vm_end.get(vma));
   vma_link(below);
   return true;
 }
 
-/** True if `right` goes on where `left` ends, in every respect. */
-function can_merge(left: VmaPtr, right: VmaPtr): boolean {
+/** True if `right` goes on where `left` ends: in address, file and offset, and flags but for those of `but`. */
+function goes_on(left: VmaPtr, right: VmaPtr, but = 0): boolean {
   const pages = (VmArea.vm_end.get(left) - VmArea.vm_start.get(left)) / PAGE_SIZE;
   return (
     VmArea.vm_end.get(left) === VmArea.vm_start.get(right) &&
-    VmArea.vm_flags.get(left) === VmArea.vm_flags.get(right) &&
+    ((VmArea.vm_flags.get(left) ^ VmArea.vm_flags.get(right)) & ~but) === 0 &&
+    VmArea.vm_file.get(left) === VmArea.vm_file.get(right) &&
+    mpol_equal(VmArea.vm_policy.get(left), VmArea.vm_policy.get(right)) &&
     VmArea.vm_pgoff.get(left) + pages === VmArea.vm_pgoff.get(right)
   );
 }
 
-/** Joins two neighbours if they are alike; the left one stays. Returns the area that now holds the right one's start. */
+/** True if two areas can be one: what is known of either's own pages must hold for both. */
+function can_merge(left: VmaPtr, right: VmaPtr): boolean {
+  if (!goes_on(left, right)) return false;
+  const [a, b] = [VmArea.anon_vma.get(left), VmArea.anon_vma.get(right)];
+  if (a === NULL || b === NULL) return a === b || anon_vma_is_singular(a === NULL ? right : left);
+  return a === b;
+}
+
+/** The anon_vma of a neighbour with which an area could be joined, but for their rights; NULL if there is none. */
+function find_mergeable_anon_vma(vma: VmaPtr): AnonVmaPtr {
+  const [next, prev] = [vma_next(vma), vma_prev(vma)];
+  for (const [left, right, neighbour] of [
+    [vma, next, next],
+    [prev, vma, prev],
+  ] as const) {
+    // prettier-ignore
+    if (neighbour === NULL || !goes_on(left, right, VM_ACCESS_FLAGS)) continue;
+    if (VmArea.anon_vma.get(neighbour) !== NULL && anon_vma_is_singular(neighbour))
+      return VmArea.anon_vma.get(neighbour);
+  }
+  return NULL;
+}
+
+/** Before an area gets its first page of its own. False without memory. */
+export function vma_prepare_anon(vma: VmaPtr): boolean {
+  return VmArea.anon_vma.get(vma) !== NULL || anon_vma_prepare(vma, find_mergeable_anon_vma(vma));
+}
+
+/** Joins two neighbours if they are alike, and if there is memory to do it; the left one stays. Returns the area that now holds the right one's start. */
 function merge_pair(left: VmaPtr, right: VmaPtr): VmaPtr {
   if (left === NULL || right === NULL || !can_merge(left, right)) return right;
-  if (VmArea.has_anon.get(right)) VmArea.has_anon.set(left, 1);
+  if (VmArea.anon_vma.get(left) === NULL && VmArea.anon_vma.get(right) !== NULL) {
+    VmArea.anon_vma.set(left, VmArea.anon_vma.get(right));
+    if (!anon_vma_clone(left, right)) return right;
+  }
   vma_unlink(right);
   vma_resize(left, VmArea.vm_start.get(left), VmArea.vm_end.get(right));
-  vm_area_free(right);
+  vma_release(right);
   return left;
 }
 

@@ -2,16 +2,13 @@
  * Reclaim: pages in use are had back.
  *
  *     shrink_node(node, priority)        both ways in come here; priority 12 looks at 1/4096 of each list, 0 at all of it
- *       1 shrink_lruvec                  inactive and active list of pages of files, 32 at a time in turns, size >> priority each
+ *       1 shrink_lruvec                  inactive and active list of pages of files, 32 at a time in turns, size >> priority each:
+ *                                        what is taken, and what has a second chance, mm/vmscan_lru.ts says
  *       2 shrink_slab                    every shrinker: dentries, inodes, whatever was registered (mm/shrinker.ts)
  *
  *     try_to_free_pages                  direct reclaim, by whoever needs a page: priority 12, 11, … until 32 pages are free;
  *                                        each round shrinks every node of the zonelist once
  *     balance_pgdat                      kswapd, in the background: until some zone of its node is above its high mark
- *
- * An inactive page, oldest first: used by somebody or dirty: back to the head; else out of its file and free. PG_referenced
- * saves no clean page of a file that is mapped nowhere. An active page goes to the inactive list while that is small
- * (inactive * ratio < active); whatever reclaim finds there was not used since.
  *
  * Slab pages that shrinkers set free count as reclaimed; the objects they freed do not.
  *
@@ -21,25 +18,21 @@
  * is dirty that could be written; no refault distances (workingset), no multi-generation LRU, no memory cgroups. Nothing
  * can sleep: a direct reclaimer that Linux would throttle is counted (pgscan_direct_throttle) and goes on itself.
  */
-import { NULL, type Ptr } from "../hal/addr.ts";
-import { int_sqrt } from "../kernel/lib/bitops.ts";
+import { NULL, type NodeId, type Ptr } from "../hal/addr.ts";
 import { ksym } from "../kernel/lib/ksym.ts";
-import { list_prev } from "../kernel/lib/list.ts";
 import { GFP_KERNEL, MAX_NR_ZONES, ZONE_NORMAL, gfp_zone } from "./gfp.ts";
-import { get_page, put_page } from "./page_alloc.ts";
-import { PG_active, PG_referenced, Page, clear_page_flag, page_zonenum, type PagePtr } from "./page.ts";
+import { node_reclaim_init } from "./node_reclaim.ts";
 import { zone_clear_flag, zone_marks_changed, zone_set_flag } from "./plenty.ts";
 import {
   PF_MEMALLOC, call_reclaim_slot, node_is_hopeless, reclaim_flags, set_reclaim_flags, set_reclaim_slot,
 } from "./reclaim_state.ts"; // prettier-ignore
 import { shrink_slab, shrinker_init } from "./shrinker.ts";
-import { lru_add, lru_del, lru_list, lruvec_init, zone_reclaimable_pages } from "./swap.ts";
+import { lruvec_init, zone_reclaimable_pages } from "./swap.ts";
 import {
-  ALLOCSTALL, NR_ACTIVE_FILE, NR_INACTIVE_FILE, NR_ISOLATED_FILE, NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE,
-  PAGEOUTRUN, PGDEACTIVATE, PGREFILL, PGSCAN_ANON, PGSCAN_DIRECT_THROTTLE, PGSCAN_KSWAPD, PGSKIP, PGSTEAL_ANON,
-  PGSTEAL_KSWAPD, count_vm_event, count_vm_events, global_node_page_state, mod_node_page_state, node_page_state,
-  zone_page_state,
+  ALLOCSTALL, NR_ACTIVE_FILE, NR_INACTIVE_FILE, NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, PAGEOUTRUN,
+  PGSCAN_DIRECT_THROTTLE, count_vm_event, global_node_page_state, node_page_state, zone_page_state,
 } from "./vmstat.ts"; // prettier-ignore
+import { inactive_is_low, shrink_active_list, shrink_inactive_list, type ScanControl } from "./vmscan_lru.ts";
 import { high_wmark_pages, wmark_pages, zone_free_pages, zone_watermark_ok } from "./watermark.ts";
 import {
   LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NODE_DATA, NR_ZONE_INACTIVE_ANON,
@@ -50,23 +43,8 @@ import {
 /** Pages that are looked at, or wanted, at a time. */
 const SWAP_CLUSTER_MAX = 32;
 const DEF_PRIORITY = 12;
-const PAGES_PER_GIB_SHIFT = 18;
-
-/** One attempt of reclaim. */
-interface ScanControl {
-  readonly gfp: number;
-  order: number;
-  /** The highest zone that will do. */
-  readonly reclaim_idx: number;
-  readonly is_kswapd: boolean;
-  nr_to_reclaim: number;
-  priority: number;
-  nr_scanned: number;
-  nr_reclaimed: number;
-  /** Take from active lists although inactive ones are large enough. */
-  force_deactivate: boolean;
-  skipped_deactivate: boolean;
-}
+/** Node reclaim looks at a sixteenth of each list at least. */
+const NODE_RECLAIM_PRIORITY = 4;
 
 /** Boot: empty lists; direct reclaim is there, kswapd not yet. */
 export function vmscan_init(): void {
@@ -75,6 +53,8 @@ export function vmscan_init(): void {
   for (const nid of for_each_online_node()) PgData.kswapd_highest_zoneidx.set(NODE_DATA(nid), MAX_NR_ZONES);
   set_reclaim_slot("try_to_free_pages", try_to_free_pages);
   set_reclaim_slot("wakeup_kswapd", wakeup_kswapd);
+  set_reclaim_slot("shrink_one_node", shrink_one_node);
+  node_reclaim_init();
 }
 
 /* Lists of pages */
@@ -92,83 +72,6 @@ function lruvec_lru_size(pgdat: PgDataPtr, lru: number, highest: number): number
   let size = 0;
   for (const zone of managed_zones(pgdat, highest)) size += zone_page_state(zone, NR_ZONE_INACTIVE_ANON + lru);
   return size;
-}
-
-/** True if the inactive list of files is too small beside the active one. */
-export function inactive_is_low(inactive: number, active: number): boolean {
-  const gib = (inactive + active) >> PAGES_PER_GIB_SHIFT;
-  const ratio = gib > 0 ? int_sqrt(10 * gib) : 1;
-  return inactive * ratio < active;
-}
-
-/**
- * Takes up to `nr` pages off the tail of a list; those of zones above `reclaim_idx` are passed over and go to its head.
- * Each page that is returned has a use of its own. Oldest first.
- */
-function isolate_lru_pages(
-  pgdat: PgDataPtr,
-  lru: number,
-  nr: number,
-  sc: ScanControl,
-): { pages: PagePtr[]; scanned: number } {
-  const head = lru_list(pgdat, lru);
-  const pages: PagePtr[] = [];
-  const skipped: PagePtr[] = [];
-  for (let node = list_prev(head); node !== head && pages.length < nr; node = list_prev(head)) {
-    const page: PagePtr = node - Page.lru.offset;
-    lru_del(page);
-    if (page_zonenum(page) > sc.reclaim_idx) skipped.push(page);
-    else {
-      get_page(page);
-      pages.push(page);
-    }
-  }
-  for (const page of skipped) {
-    count_vm_event(PGSKIP + page_zonenum(page));
-    lru_add(page);
-  }
-  mod_node_page_state(pgdat, NR_ISOLATED_FILE, pages.length);
-  return { pages, scanned: pages.length + skipped.length };
-}
-
-/** Ends the isolation of pages: back to the head of the list that their flags name, oldest first. */
-function putback_lru_pages(pages: readonly PagePtr[]): void {
-  for (const page of pages) {
-    lru_add(page);
-    put_page(page);
-  }
-}
-
-/** Looks at `nr` inactive pages, and frees those that it can. Returns how many. */
-function shrink_inactive_list(pgdat: PgDataPtr, lru: number, nr: number, sc: ScanControl): number {
-  const { pages, scanned } = isolate_lru_pages(pgdat, lru, nr, sc);
-  const by = sc.is_kswapd ? 0 : 1;
-  const of_file = 1;
-  count_vm_events(PGSCAN_KSWAPD + by, scanned);
-  count_vm_events(PGSCAN_ANON + of_file, scanned);
-  const kept: PagePtr[] = [];
-  for (const page of pages) {
-    sc.nr_scanned++;
-    clear_page_flag(page, PG_referenced);
-    if (call_reclaim_slot("remove_mapping", page) === true) put_page(page);
-    else kept.push(page);
-  }
-  mod_node_page_state(pgdat, NR_ISOLATED_FILE, -pages.length);
-  putback_lru_pages(kept);
-  const reclaimed = pages.length - kept.length;
-  count_vm_events(PGSTEAL_KSWAPD + by, reclaimed);
-  count_vm_events(PGSTEAL_ANON + of_file, reclaimed);
-  return reclaimed;
-}
-
-/** Moves `nr` pages from the tail of the active list to the head of the inactive one. */
-function shrink_active_list(pgdat: PgDataPtr, lru: number, nr: number, sc: ScanControl): void {
-  const { pages, scanned } = isolate_lru_pages(pgdat, lru, nr, sc);
-  count_vm_events(PGREFILL, scanned);
-  count_vm_events(PGDEACTIVATE, pages.length);
-  for (const page of pages) clear_page_flag(page, PG_active);
-  mod_node_page_state(pgdat, NR_ISOLATED_FILE, -pages.length);
-  putback_lru_pages(pages);
 }
 
 /** A node's pages of files: as many of each list as the priority says, 32 at a time, until enough are free. */
@@ -268,6 +171,21 @@ function do_try_to_free_pages(first: Ptr<"zoneref">, nodemask: NodeMask, sc: Sca
     if (sc.nr_reclaimed >= sc.nr_to_reclaim) break;
   }
 }
+
+/* Node reclaim */
+
+/** Shrinks one node for a request that could go to another (mm/node_reclaim.ts). True if that freed enough. */
+function shrink_one_node(nid: NodeId, order: number, gfp: number): boolean {
+  const flags = set_reclaim_flags(reclaim_flags() | PF_MEMALLOC);
+  const sc: ScanControl = {
+    gfp, order, reclaim_idx: gfp_zone(gfp), is_kswapd: false, nr_to_reclaim: Math.max(1 << order, SWAP_CLUSTER_MAX),
+    priority: NODE_RECLAIM_PRIORITY, nr_scanned: 0, nr_reclaimed: 0, force_deactivate: false, skipped_deactivate: false,
+  }; // prettier-ignore
+  for (; sc.priority >= 0 && sc.nr_reclaimed < sc.nr_to_reclaim; sc.priority--) shrink_node(NODE_DATA(nid), sc);
+  set_reclaim_flags(flags);
+  return sc.nr_reclaimed >= sc.nr_to_reclaim;
+}
+ksym("shrink_one_node", shrink_one_node);
 
 /* kswapd */
 

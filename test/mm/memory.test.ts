@@ -7,54 +7,39 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { PAGE_SIZE } from "../../hal/addr.ts";
-import { nr_cpu_ids, on_cpu } from "../../hal/cpu.ts";
+import { on_cpu } from "../../hal/cpu.ts";
 import { ipi_counters } from "../../hal/ipi.ts";
 import { mmu_fetch, mmu_load32, mmu_load64, mmu_load8, mmu_store32, mmu_store64, mmu_store8 } from "../../hal/mmu.ts";
 import { _PAGE_ACCESSED, _PAGE_DIRTY, _PAGE_RW } from "../../hal/page_walk.ts";
 import { tlb_counters } from "../../hal/tlb.ts";
 import { Trap, X86_PF_PROT, X86_PF_USER, X86_PF_WRITE } from "../../hal/trap.ts";
 import { user_mode } from "../../kernel/entry.ts";
-import { TaskStruct, idle_task, set_current_task } from "../../kernel/task.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
 import { KERNEL_IMAGE_BASE, PAGE_OFFSET } from "../../mm/kernel_map.ts";
-import { VM_FAULT_OOM, empty_zero_page, handle_mm_fault, page_mapcount } from "../../mm/memory.ts";
+import { VM_FAULT_OOM, empty_zero_page, handle_mm_fault } from "../../mm/memory.ts";
 import { MmStruct, type MmPtr } from "../../mm/mm_types.ts";
 import {
-  MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE, do_mmap, do_mprotect, do_munmap, dup_mm, mm_alloc, mmput,
+  MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE, do_mmap, do_munmap, dup_mm, mm_alloc, mmput,
 } from "../../mm/mmap.ts"; // prettier-ignore
+import { do_mprotect } from "../../mm/mprotect.ts";
 import { PG_swapbacked, Page, page_flag } from "../../mm/page.ts";
 import { PG_LEVEL_4K, pte_flags, pte_offset, pte_page, pte_phys, type PtePtr } from "../../mm/pgtable.ts";
+import { page_mapcount } from "../../mm/rmap.ts";
 import { NR_ANON_MAPPED, NR_INACTIVE_ANON, NR_PAGETABLE, PGFAULT, PGREUSE, all_vm_events, global_node_page_state } from "../../mm/vmstat.ts"; // prettier-ignore
 import { validate_mm } from "../../mm/validate.ts";
 import { find_vma } from "../../mm/vma.ts";
 import { with_machine } from "../lib/machine.ts";
+import { SEGV, access, load32, run_in, run_in_none, store32 } from "../lib/user.ts";
 
 const FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 const RW = PROT_READ | PROT_WRITE;
 const BASE = 0x400000;
 const PAGES = 12;
-const SEGV = "segv";
 const va_of = (page: number): number => BASE + page * PAGE_SIZE;
 const pte_of = (mm: MmPtr, page: number): PtePtr => pte_offset(MmStruct.tables.at(mm), va_of(page), PG_LEVEL_4K);
 
-/** A CPU's idle task becomes a program of that address space, or, with 0, what it was. */
-function run_in(cpu: number, mm: MmPtr): void {
-  on_cpu(cpu, () => {
-    TaskStruct.mm.set(idle_task(cpu), mm);
-    set_current_task(idle_task(cpu));
-  });
-}
-
-/** Accesses memory as a program on a CPU does. */
-function access(cpu: number, fn: () => number | void): number | void | string {
-  const result = on_cpu(cpu, () => user_mode(fn));
-  if ("value" in result) return result.value;
-  expect(result.thrown).toBeInstanceOf(Trap);
-  return SEGV;
-}
-
-const store = (cpu: number, page: number, value: number) => access(cpu, () => mmu_store32(va_of(page), value));
-const load = (cpu: number, page: number) => access(cpu, () => mmu_load32(va_of(page)));
+const store = (cpu: number, page: number, value: number) => store32(cpu, va_of(page), value);
+const load = (cpu: number, page: number) => load32(cpu, va_of(page));
 
 /** With an address space of `PAGES` pages in which CPU 0 runs. */
 function with_memory(fn: (mm: MmPtr) => void): void {
@@ -63,7 +48,7 @@ function with_memory(fn: (mm: MmPtr) => void): void {
     do_mmap(mm, BASE, PAGES * PAGE_SIZE, RW, FIXED);
     run_in(0, mm);
     fn(mm);
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) run_in(cpu, 0);
+    run_in_none();
     mmput(mm);
   });
 }
@@ -179,7 +164,7 @@ describe("copy on write", () => {
         for (let i = page; i < end; i++) pages[i]!.prot = prot;
       if (goes || kind === "exit") run_in(cpu, 0);
       if (kind === "exit" && processes.length > 1) {
-        for (let each = 0; each < nr_cpu_ids(); each++) run_in(each, 0);
+        run_in_none();
         processes.splice(index, 1);
         mmput(mm);
       }
@@ -196,7 +181,7 @@ describe("copy on write", () => {
       }
     }
     expect(validate_mm()).toEqual([]);
-    for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) run_in(cpu, 0);
+    run_in_none();
     for (const { mm } of processes) mmput(mm);
   }
 

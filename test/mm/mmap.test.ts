@@ -7,14 +7,16 @@ import { EEXIST, EINVAL, ENOMEM } from "../../kernel/lib/errno.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
 import { handle_mm_fault } from "../../mm/memory.ts";
 import {
-  MMAP_BASE, MmStruct, STACK_GUARD_GAP, STACK_LIMIT, STACK_TOP, START_BRK, VM_GROWSDOWN, VmArea, type MmPtr,
+  MMAP_BASE, MmStruct, STACK_GUARD_GAP, STACK_LIMIT, STACK_TOP, START_BRK, VM_ACCESS_FLAGS, VM_GROWSDOWN, VmArea, type MmPtr,
 } from "../../mm/mm_types.ts"; // prettier-ignore
 import {
-  MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE, do_brk,
-  do_mmap, do_mprotect, do_munmap, dup_mm, expand_stack, mm_alloc, mm_for_exec, mmput,
+  MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE,
+  do_brk, do_mmap, do_munmap, dup_mm, expand_stack, mm_alloc, mm_for_exec, mmput,
 } from "../../mm/mmap.ts"; // prettier-ignore
+import { do_mprotect } from "../../mm/mprotect.ts";
 import { PgTables } from "../../mm/pgtable.ts";
 import { find_vma, for_each_vma, highest_gap } from "../../mm/vma.ts";
+import { KmemCache, find_cache, oo_objects, oo_order } from "../../mm/slab_common.ts";
 import { node_state } from "../../mm/zone.ts";
 import { with_machine } from "../lib/machine.ts";
 
@@ -28,7 +30,7 @@ const PAGES = 24;
 function areas(mm: MmPtr): number[][] {
   return [...for_each_vma(mm)].map((vma) => {
     const [start, end] = [VmArea.vm_start.get(vma), VmArea.vm_end.get(vma)];
-    return [(start - BASE) / PAGE_SIZE, (end - start) / PAGE_SIZE, VmArea.vm_flags.get(vma)];
+    return [(start - BASE) / PAGE_SIZE, (end - start) / PAGE_SIZE, VmArea.vm_flags.get(vma) & VM_ACCESS_FLAGS];
   });
 }
 
@@ -54,6 +56,21 @@ function with_mm(fn: (mm: MmPtr) => void, make = mm_alloc): void {
 }
 
 const at = (page: number): number => BASE + page * PAGE_SIZE;
+
+describe("the structs", () => {
+  it("fill slabs as Linux 6.18's do on a machine of two CPUs", () => {
+    with_machine({ until: "kernel" }, () => {
+      const slabs = (name: string): number[] => {
+        const cache = find_cache(name);
+        const oo = KmemCache.oo.get(cache);
+        return [KmemCache.object_size.get(cache), KmemCache.size.get(cache), oo_objects(oo), 1 << oo_order(oo)];
+      };
+      expect(slabs("mm_struct")).toEqual([1568, 1600, 20, 8]);
+      expect(slabs("vm_area_struct")).toEqual([192, 192, 21, 1]);
+      expect(slabs("anon_vma_chain")).toEqual([64, 64, 64, 1]);
+    });
+  });
+});
 
 describe("areas", () => {
   //          0  1  2  3  4  5

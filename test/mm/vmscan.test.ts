@@ -5,12 +5,14 @@ import { static_data } from "../../hal/image.ts";
 import { PRESETS } from "../../hal/machine.ts";
 import { bytes_of } from "../../kernel/fs/bytes.ts";
 import { drop_caches } from "../../kernel/fs/drop_caches.ts";
+import { vm_mmap_file, vm_mmap_zeroes } from "../../kernel/fs/file_mmap.ts";
 import { fput } from "../../kernel/fs/file_table.ts";
-import { AddressSpace, File, Inode, O_CREAT, O_RDONLY, O_RDWR, SEEK_SET, type FilePtr } from "../../kernel/fs/fs.ts";
+import { File, Inode, O_CREAT, O_RDONLY, O_RDWR, SEEK_SET, type FilePtr } from "../../kernel/fs/fs.ts";
 import { do_unlinkat } from "../../kernel/fs/namei.ts";
 import { do_filp_open, file_llseek, file_read, file_write, vfs_stat } from "../../kernel/fs/open.ts";
 import { xa_load } from "../../kernel/fs/xarray.ts";
 import { ksym } from "../../kernel/lib/ksym.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
 import { GFP_ATOMIC, GFP_DMA32, GFP_KERNEL, GFP_NOWAIT, __GFP_NOWARN, gfp_zone } from "../../mm/gfp.ts";
 import { __free_pages, alloc_pages, get_page, put_page } from "../../mm/page_alloc.ts";
 import {
@@ -31,18 +33,25 @@ import {
   type ShrinkControl,
   type ShrinkerPtr,
 } from "../../mm/shrinker.ts";
-import { validate_mm } from "../../mm/validate.ts";
-import { inactive_is_low, try_to_free_pages } from "../../mm/vmscan.ts";
+import { MmStruct, type MmPtr } from "../../mm/mm_types.ts";
 import {
-  ALLOCSTALL, NR_ACTIVE_FILE, NR_FILE_PAGES, NR_INACTIVE_FILE, NR_UNEVICTABLE, PGACTIVATE, PGDEACTIVATE, PGREFILL,
+  MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE, mm_alloc, mmput,
+} from "../../mm/mmap.ts"; // prettier-ignore
+import { flush_tlb_mm_range } from "../../mm/tlbflush.ts";
+import { validate_mm } from "../../mm/validate.ts";
+import { try_to_free_pages } from "../../mm/vmscan.ts";
+import { inactive_is_low, shrink_active_list, shrink_inactive_list, type ScanControl } from "../../mm/vmscan_lru.ts";
+import {
+  ALLOCSTALL, NR_ACTIVE_FILE, NR_FILE_PAGES, NR_INACTIVE_FILE, NR_UNEVICTABLE, PGACTIVATE, PGDEACTIVATE, PGMAJFAULT, PGREFILL,
   PGSCAN_ANON, PGSCAN_KSWAPD, PGSKIP, PGSTEAL_ANON, PGSTEAL_KSWAPD, SLABS_SCANNED, all_vm_events, global_node_page_state,
   global_vm_event, mod_node_page_state,
 } from "../../mm/vmstat.ts"; // prettier-ignore
-import { LRU_INACTIVE_FILE, NODE_DATA, Zone, for_each_populated_zone } from "../../mm/zone.ts";
+import { LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NODE_DATA, Zone, for_each_populated_zone } from "../../mm/zone.ts";
 import { lru_pages } from "../../mm/swap.ts";
 import { first_zoneref } from "../../mm/zonelist.ts";
 import { text_of, with_file, with_files } from "../kernel/fs/files.ts";
 import { with_machine } from "../lib/machine.ts";
+import { load32, run_in, run_in_none, store32 } from "../lib/user.ts";
 
 const PAGE = 4096;
 const FILM = "/usr/media/film0";
@@ -97,6 +106,7 @@ describe("LRU lists", () => {
 
   it("what ramfs holds is unevictable, however often it is used", () => {
     with_files(() => {
+      const boots = lists()[2]!; // the link /bin
       with_file("/tmp/a", O_CREAT | O_RDWR, (file) => {
         file_write(file, bytes_of("text"));
         for (let i = 0; i < 3; i++) {
@@ -104,11 +114,11 @@ describe("LRU lists", () => {
           file_read(file, 4);
         }
         expect(page_flag(page_of(file, 0), PG_unevictable)).toBe(true);
-        expect(lists()).toEqual([0, 0, 1]);
+        expect(lists()).toEqual([0, 0, boots + 1]);
         expect(counted(SCAN_AND_STEAL, () => expect(reclaim()).toBe(0))).toEqual([0, 0, 0, 0]);
       });
       do_unlinkat("/tmp/a");
-      expect(lists()).toEqual([0, 0, 0]);
+      expect(lists()).toEqual([0, 0, boots]);
     });
   });
 
@@ -140,7 +150,7 @@ describe("LRU lists", () => {
         return found;
       };
       const flag = (bit: number): number => findings(() => (page_flag(page, bit) ? clear_page_flag : set_page_flag)(page, bit), () => (page_flag(page, bit) ? clear_page_flag : set_page_flag)(page, bit)); // prettier-ignore
-      expect([flag(PG_lru), flag(PG_active)]).toEqual([2, 1]);
+      expect([flag(PG_lru), flag(PG_active)]).toEqual([3, 1]); // and NR_FILE_PAGES
       const count = (by: number) => () => mod_node_page_state(NODE_DATA(0), NR_INACTIVE_FILE, by);
       expect(findings(count(1), count(-1))).toBe(1);
       expect(validate_mm()).toEqual([]);
@@ -172,6 +182,7 @@ describe("direct reclaim", () => {
    */
   it("scans by priority until 32 pages are free: a worked example", () => {
     with_files(() => {
+      const boots = global_node_page_state(NR_FILE_PAGES);
       read_pages(2000);
       expect(lists().slice(0, 2)).toEqual([2000, 0]);
       const shrinker = shrinker_alloc(0);
@@ -181,7 +192,7 @@ describe("direct reclaim", () => {
       const events = counted(items, () => expect(reclaim()).toBe(56));
       expect(events).toEqual([56, 56, 56, 56, 384, 1, 0, 0]);
       expect(lists().slice(0, 2)).toEqual([1944, 0]);
-      expect([script.scanned, global_node_page_state(NR_FILE_PAGES)]).toEqual([384, 1944]);
+      expect([script.scanned, global_node_page_state(NR_FILE_PAGES) - boots]).toEqual([384, 1944]);
       shrinker_free(shrinker);
     });
   });
@@ -279,6 +290,99 @@ describe("direct reclaim", () => {
       for (let i = 0; i < 20 && lists()[0]! + lists()[1]! > 0; i++) reclaim();
       expect(lists().slice(0, 2)).toEqual([0, 0]);
       expect(vfs_stat("/usr/src/000/001.c", true)).toMatchObject({ size: 2000 });
+    });
+  });
+});
+
+describe("pages that programs have mapped", () => {
+  const BASE = 0x400000;
+  const PAGES = 64;
+  const at = (page: number): number => BASE + page * PAGE;
+
+  /** With PAGES pages of a film mapped and touched in `programs` address spaces, one a CPU, as the only pages on any list. */
+  function with_mapped(programs: number, prot: number, fn: (mms: readonly MmPtr[], film: FilePtr) => void): void {
+    with_files(() => {
+      const film = do_filp_open(FILM, O_RDONLY, 0);
+      const mms = Array.from({ length: programs }, (_, cpu) => {
+        const mm = mm_alloc();
+        run_in(cpu, mm);
+        expect(vm_mmap_file(mm, BASE, PAGES * PAGE, prot, MAP_PRIVATE | MAP_FIXED, film, 0)).toBe(BASE);
+        for (let page = PAGES - 1; page >= 0; page--) expect(typeof load32(cpu, at(page))).toBe("number");
+        return mm;
+      });
+      expect(validate_mm()).toEqual([]);
+      fn(mms, film);
+      expect(validate_mm()).toEqual([]);
+      run_in_none();
+      mms.forEach(mmput);
+      fput(film);
+    });
+  }
+  const rss_of = (mm: MmPtr): number => MmStruct.rss_file.get(mm);
+  const SCAN: ScanControl = {
+    gfp: GFP_KERNEL, order: 0, reclaim_idx: 2, is_kswapd: false, nr_to_reclaim: 32, priority: 12, nr_scanned: 0,
+    nr_reclaimed: 0, force_deactivate: false, skipped_deactivate: false,
+  }; // prettier-ignore
+  /** Looks at all inactive pages once; how many came free. */
+  const look_at_inactive = (): number => shrink_inactive_list(NODE_DATA(0), LRU_INACTIVE_FILE, PAGES, { ...SCAN });
+  const ITEMS = [PGSCAN_KSWAPD + DIRECT, PGSTEAL_KSWAPD + DIRECT, PGACTIVATE];
+
+  it("one that was touched has a second chance; then it is unmapped, and the next touch finds it on the disc", () => {
+    with_mapped(1, PROT_READ, ([mm], film) => {
+      const pages = Array.from({ length: PAGES }, (_, i) => page_of(film, i));
+      expect(lists().slice(0, 2)).toEqual([PAGES, 0]);
+      // The first look clears the accessed bits and marks; nobody touches them, so the next takes what it sees.
+      expect(counted(ITEMS, () => expect(look_at_inactive()).toBe(0))).toEqual([PAGES, 0, 0]);
+      const [scanned, stolen, activated] = counted(ITEMS, () => expect(reclaim()).toBeGreaterThanOrEqual(32));
+      expect([activated, scanned]).toEqual([0, stolen]);
+      expect(rss_of(mm!)).toBe(PAGES - stolen!);
+      const gone = pages.filter((page, i) => page_of(film, i) !== page).length;
+      expect(gone).toBe(stolen);
+      const faults = global_vm_event(PGMAJFAULT);
+      for (let page = 0; page < PAGES; page++) expect(load32(0, at(page))).toBe(Buffer.from("inod").readInt32LE());
+      expect(global_vm_event(PGMAJFAULT) - faults).toBe(stolen);
+    });
+  });
+
+  it("one that is touched again between two looks, or by two, becomes active", () => {
+    with_mapped(1, PROT_READ, ([mm]) => {
+      const touch_all = (): void => {
+        flush_tlb_mm_range(mm!, BASE, at(PAGES));
+        for (let page = 0; page < PAGES; page++) load32(0, at(page));
+      };
+      expect(look_at_inactive()).toBe(0); // all were touched: marked
+      touch_all();
+      expect(counted([PGACTIVATE], () => expect(look_at_inactive()).toBe(0))).toEqual([PAGES]);
+      expect(lists().slice(0, 2)).toEqual([0, PAGES]);
+      expect(rss_of(mm!)).toBe(PAGES);
+    });
+    with_mapped(2, PROT_READ, () => {
+      expect(counted([PGACTIVATE], () => expect(look_at_inactive()).toBe(0))).toEqual([PAGES]);
+    });
+  });
+
+  it("code that was run becomes active at once, and stays while it is run", () => {
+    with_mapped(1, PROT_READ | PROT_EXEC, ([mm]) => {
+      expect(counted([PGACTIVATE], () => expect(look_at_inactive()).toBe(0))).toEqual([PAGES]);
+      flush_tlb_mm_range(mm!, BASE, at(PAGES));
+      load32(0, at(3));
+      expect(
+        counted([PGDEACTIVATE, PGREFILL], () => shrink_active_list(NODE_DATA(0), LRU_ACTIVE_FILE, PAGES, SCAN)),
+      ).toEqual([PAGES - 1, PAGES]);
+      expect(lists().slice(0, 2)).toEqual([PAGES - 1, 1]);
+    });
+  });
+
+  it("memory of programs and shared memory stay, for want of swap", () => {
+    with_files(() => {
+      const mm = mm_alloc();
+      run_in(0, mm);
+      vm_mmap_zeroes(mm, BASE, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED);
+      for (let page = 0; page < 8; page++) store32(0, at(page), page);
+      expect(counted(ITEMS, () => expect(reclaim()).toBe(0))).toEqual([0, 0, 0]);
+      expect(load32(0, at(7))).toBe(7);
+      run_in_none();
+      mmput(mm);
     });
   });
 });
