@@ -14,7 +14,8 @@
  * The checks cost, so they are made only with `debug_pagealloc=on`, `page_poison=on`, `init_on_alloc=1` or
  * `init_on_free=1` (GATE_CHECK, mm/plenty.ts: the hot path is closed then). Without them a free just clears the bits.
  *
- * Locks: none. Unlike Linux: no mapping counts (a page is mapped nowhere), no owner, no file name of a mapping.
+ * Locks: none. Unlike Linux: no mapping counts of compound pages (they are mapped nowhere), no owner, no file name of a
+ * mapping.
  */
 import { NULL, hex, px } from "../hal/addr.ts";
 import { HZ, jiffies } from "../hal/clock.ts";
@@ -24,9 +25,9 @@ import { cmdline_bool } from "../kernel/lib/cmdline.ts";
 import { current_comm, dump_stack } from "../kernel/lib/dump_stack.ts";
 import { KERN_WARNING, pr_alert, pr_warn } from "../kernel/lib/printk.ts";
 import {
-  PGTY_NAMES, PGTY_none, PG_active, PG_head, PG_hwpoison, PG_locked, PG_lru, PG_mlocked, PG_private,
+  PGTY_NAMES, PGTY_buddy, PGTY_none, PG_active, PG_head, PG_hwpoison, PG_locked, PG_lru, PG_mlocked, PG_private,
   PG_private_2, PG_reserved, PG_unevictable, PG_writeback, Page, compound_head, compound_order, page_flag,
-  page_is_buddy, page_is_tail, page_to_nid, page_to_pfn, page_type, page_zonenum, set_page_type, type PagePtr,
+  page_is_anon, page_is_buddy, page_is_tail, page_to_nid, page_to_pfn, page_type, page_zonenum, set_page_type, type PagePtr,
 } from "./page.ts"; // prettier-ignore
 import { GATE_CHECK, alloc_gate, alloc_gate_set } from "./plenty.ts";
 
@@ -123,17 +124,18 @@ export function dump_page(page: PagePtr, reason: string): void {
   const head = compound_head(page);
   const mapping = Page.mapping.get(head);
   const index = Page.index.get(head) + (page - head) / Page.sizeof;
+  const type = page_type(head);
+  const has_type = type >= PGTY_buddy && type !== PGTY_none; // else the word counts mappings, from -1 up
   pr_warn(
-    `page: refcount:${Page.refcount.get(head)} mapcount:0 mapping:${mapping === NULL ? hex(0, 16) : px(mapping)} ` +
+    `page: refcount:${Page.refcount.get(head)} mapcount:${has_type ? 0 : Page.page_type.get(page) + 1} mapping:${mapping === NULL ? hex(0, 16) : px(mapping)} ` +
       `index:0x${hex(index)} pfn:0x${hex(page_to_pfn(page))}`,
   );
   const large = page_flag(head, PG_head);
   if (large) pr_warn(`head: order:${compound_order(head)} mapcount:0 entire_mapcount:0 nr_pages_mapped:0 pincount:0`);
   const memcg = hex64(Page.memcg_data.hi(head), Page.memcg_data.lo(head));
   if (memcg !== "0") pr_warn(`memcg:${memcg}`);
-  pr_warn(`flags: ${format_page_flags(head)}`);
-  const type = page_type(head);
-  if (type !== PGTY_none) pr_warn(`page_type: ${hex(type)}(${PGTY_NAMES[type] ?? "unknown"})`);
+  pr_warn(`${page_is_anon(head) ? "anon " : ""}flags: ${format_page_flags(head)}`);
+  if (has_type) pr_warn(`page_type: ${hex(type)}(${PGTY_NAMES[type] ?? "unknown"})`);
   for (const line of words(page, 8)) pr_warn(`raw: ${line}`);
   if (large) for (const line of words(head, 16)) pr_warn(`head: ${line}`);
   pr_warn(`page dumped because: ${reason}`);

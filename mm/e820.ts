@@ -157,6 +157,10 @@ function print_ends(): void {
   const text = (pfn: number): string => `last_pfn = 0x${hex(pfn)} max_arch_pfn = 0x${hex(MAX_ARCH_PFN)}`;
   pr_info(text(last_pfn));
   if (last_pfn > FOUR_GIB / PAGE_SIZE) pr_info(text(e820_end_of_ram_pfn(FOUR_GIB / PAGE_SIZE)));
+}
+
+/** Says where devices could lie. Linux does so once the zones stand. */
+export function e820_setup_gap(): void {
   const gap = e820_search_gap([...e820_ranges()]);
   if (gap) pr_info(`${mem_range(gap.start, gap.end, 10)} available for PCI devices`);
 }

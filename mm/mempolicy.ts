@@ -16,29 +16,24 @@
  * pay nothing. Interrupts run between entries, as the idle task; that has none, so policies do not reach there. Only
  * while booting it has one, which spreads what lives for ever over the nodes of 16 MiB and more.
  *
+ * An area of a program's memory may have a policy of its own: mm/vma_policy.ts. A policy is written once, before anybody
+ * can see it, so many may share one: `refcnt`.
+ *
  * Locks: none: a task's policy is touched by the task alone, and by its parent while it is made.
- * Unlike Linux: no policies of address ranges and files yet, so no home node, no mbind, nothing to rebind.
+ * Unlike Linux: no policies of files, no cpusets, so nothing to rebind.
  */
 import { NULL, type NodeId, type Ptr } from "../hal/addr.ts";
-import { numa_node_id, this_cpu_ptr } from "../hal/cpu.ts";
+import { this_cpu_ptr } from "../hal/cpu.ts";
 import { per_cpu_data, static_data } from "../hal/image.ts";
 import { struct } from "../hal/struct.ts";
 import { format_list } from "../kernel/lib/bitops.ts";
 import { EFAULT, EINVAL, ENOMEM, is_err } from "../kernel/lib/errno.ts";
 import { pr_err } from "../kernel/lib/printk.ts";
-import {
-  GFP_KERNEL, ZONE_MOVABLE, ZONE_NORMAL, __GFP_DIRECT_RECLAIM, __GFP_NOFAIL, __GFP_NOWARN, __GFP_THISNODE,
-  gfp_zone,
-} from "./gfp.ts"; // prettier-ignore
-import { page_to_nid, type PagePtr } from "./page.ts";
-import { set_cpu_mempolicy } from "./plenty.ts";
+import { GFP_KERNEL, NUMA_NO_NODE } from "./gfp.ts";
+import { page_fast, set_cpu_mempolicy } from "./plenty.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "./slab_common.ts";
 import { SLAB_PANIC } from "./slab_layout.ts";
-import {
-  MAX_NUMNODES, NODE_DATA, NUMA_INTERLEAVE_HIT, PgData, Zone, ZoneRef, for_each_online_node, local_memory_node,
-  node_state, page_zone, type NodeMask,
-} from "./zone.ts"; // prettier-ignore
-import { __alloc_pages, first_zoneref } from "./zonelist.ts";
+import { MAX_NUMNODES, NODE_DATA, PgData, for_each_online_node, type NodeMask } from "./zone.ts";
 
 export const MPOL_DEFAULT = 0;
 export const MPOL_PREFERRED = 1;
@@ -60,14 +55,15 @@ export const MPOL_F_MEMS_ALLOWED = 4;
 const ALL_NODES = 2 ** MAX_NUMNODES - 1;
 
 /** Written once, before anybody can see it; freed with its last reference. */
-const Mempolicy = struct("mempolicy", {
+export const Mempolicy = struct("mempolicy", {
   refcnt: "u32",
   mode: "u16",
   flags: "u16", // MPOL_F_*_NODES
   nodes: "u32", // those of the mask that count
+  home_node: "s32", // of BIND and PREFERRED_MANY: from where on; NUMA_NO_NODE: the CPU's node
   user_nodemask: "u32", // the mask as it was given
 });
-type PolicyPtr = Ptr<"mempolicy">;
+export type PolicyPtr = Ptr<"mempolicy">;
 
 /** A task's part, embedded in its task_struct. */
 export const TaskMempolicy = struct("task_mempolicy", {
@@ -102,7 +98,7 @@ export function numa_default_policy(): void {
   do_set_mempolicy(MPOL_DEFAULT, 0);
 }
 
-function mask_of(nodes: Iterable<NodeId>): NodeMask {
+export function mask_of(nodes: Iterable<NodeId>): NodeMask {
   let mask = 0;
   for (const node of nodes) mask |= 1 << node;
   return mask;
@@ -113,19 +109,15 @@ export function nodes_of(mask: NodeMask): NodeId[] {
   return Array.from({ length: MAX_NUMNODES }, (_, node) => node).filter((node) => (mask >> node) & 1);
 }
 
+/** The node of a mask behind `node`, round and round. */
+export function next_node_in(node: NodeId, mask: NodeMask): NodeId {
+  const above = mask & (-1 << (node + 1));
+  return 31 - Math.clz32((above || mask) & -(above || mask));
+}
+
 /** Nodes that have memory. */
 function nodes_with_memory(): NodeMask {
   return mask_of([...for_each_online_node()].filter((node) => PgData.node_present_pages.get(NODE_DATA(node)) > 0));
-}
-
-/** Nodes that have memory of an ordinary zone. */
-function nodes_with_normal_memory(): NodeMask {
-  const has_normal = (node: NodeId): boolean => {
-    for (let zone = 0; zone <= ZONE_NORMAL; zone++)
-      if (Zone.present_pages.get(PgData.node_zones.at(NODE_DATA(node), zone)) > 0) return true;
-    return false;
-  };
-  return mask_of([...for_each_online_node()].filter(has_normal));
 }
 
 /** Weight of a node in WEIGHTED_INTERLEAVE, 1 to 255; 1 unless somebody set another. */
@@ -145,11 +137,16 @@ export function switch_mempolicy(task: TaskMempolicyPtr): void {
   set_cpu_mempolicy(TaskMempolicy.policy.get(task));
 }
 
-const current_part = (): TaskMempolicyPtr => running.of.get(this_cpu_ptr(running.ptr));
+export const current_part = (): TaskMempolicyPtr => running.of.get(this_cpu_ptr(running.ptr));
+
+/** The running task's policy; NULL for none. */
+export function task_policy(): PolicyPtr {
+  return page_fast.policy.get(this_cpu_ptr(page_fast.ptr));
+}
 
 /** set_mempolicy: the running task's policy from now on. 0, -EINVAL or -ENOMEM; then the old one stays. */
 export function do_set_mempolicy(mode_and_flags: number, nodes: NodeMask): number {
-  const policy = mpol_new(mode_and_flags & ~MPOL_MODE_FLAGS, mode_and_flags & MPOL_MODE_FLAGS, nodes);
+  const policy = mpol_new(mode_and_flags, nodes);
   if (is_err(policy)) return policy;
   const task = current_part();
   const old = TaskMempolicy.policy.get(task);
@@ -162,7 +159,9 @@ export function do_set_mempolicy(mode_and_flags: number, nodes: NodeMask): numbe
 }
 
 /** A policy that nobody has yet; NULL for DEFAULT; -EINVAL or -ENOMEM. */
-function mpol_new(mode: number, flags: number, given: NodeMask): PolicyPtr {
+export function mpol_new(mode_and_flags: number, given: NodeMask): PolicyPtr {
+  let mode = mode_and_flags & ~MPOL_MODE_FLAGS;
+  const flags = mode_and_flags & MPOL_MODE_FLAGS;
   if (mode < 0 || mode >= MPOL_MAX || flags === MPOL_MODE_FLAGS || (given & ~ALL_NODES) !== 0) return -EINVAL;
   if (mode === MPOL_DEFAULT) return given === 0 ? NULL : -EINVAL;
   if (mode === MPOL_PREFERRED && given === 0) mode = MPOL_LOCAL;
@@ -177,8 +176,29 @@ function mpol_new(mode: number, flags: number, given: NodeMask): PolicyPtr {
   Mempolicy.mode.set(policy, mode);
   Mempolicy.flags.set(policy, flags);
   Mempolicy.nodes.set(policy, nodes);
+  Mempolicy.home_node.set(policy, NUMA_NO_NODE);
   Mempolicy.user_nodemask.set(policy, given);
   return policy;
+}
+
+const CONTENTS = [
+  Mempolicy.mode, Mempolicy.flags, Mempolicy.nodes, Mempolicy.home_node, Mempolicy.user_nodemask,
+] as const; // prettier-ignore
+
+/** A copy that nobody has yet; NULL without memory. */
+export function mpol_copy(policy: PolicyPtr): PolicyPtr {
+  const copy: PolicyPtr = kmem_cache_alloc(state.cache, GFP_KERNEL);
+  if (copy === NULL) return NULL;
+  for (const field of CONTENTS) field.set(copy, field.get(policy));
+  Mempolicy.refcnt.set(copy, 1);
+  return copy;
+}
+
+/** True if two policies, or none, say the same. The mask as it was given counts only where it is kept for a flag. */
+export function mpol_equal(a: PolicyPtr, b: PolicyPtr): boolean {
+  if (a === b || a === NULL || b === NULL) return a === b;
+  const kept = Mempolicy.flags.get(a) !== 0 ? CONTENTS : CONTENTS.slice(0, -1);
+  return kept.every((field) => field.get(a) === field.get(b));
 }
 
 /** Bit n of `given` is the n-th node of `memory`, counted round and round. */
@@ -193,11 +213,8 @@ export function mpol_dup(child: TaskMempolicyPtr): number {
   const policy = TaskMempolicy.policy.get(parent);
   let copy: PolicyPtr = NULL;
   if (policy !== NULL) {
-    copy = kmem_cache_alloc(state.cache, GFP_KERNEL);
+    copy = mpol_copy(policy);
     if (copy === NULL) return -ENOMEM;
-    for (const field of [Mempolicy.mode, Mempolicy.flags, Mempolicy.nodes, Mempolicy.user_nodemask])
-      field.set(copy, field.get(policy));
-    Mempolicy.refcnt.set(copy, 1);
   }
   TaskMempolicy.policy.set(child, copy);
   TaskMempolicy.il_prev.set(child, TaskMempolicy.il_prev.get(parent));
@@ -224,31 +241,48 @@ export function exchange_mempolicy(other: TaskMempolicyPtr): void {
   set_cpu_mempolicy(TaskMempolicy.policy.get(task));
 }
 
-function mpol_put(policy: PolicyPtr): void {
+/** Takes a further reference of a policy, if there is one. */
+export function mpol_get(policy: PolicyPtr): void {
+  if (policy !== NULL) Mempolicy.refcnt.set(policy, Mempolicy.refcnt.get(policy) + 1);
+}
+
+/** Drops a reference; the last one frees the policy. */
+export function mpol_put(policy: PolicyPtr): void {
   if (policy === NULL) return;
   Mempolicy.refcnt.set(policy, Mempolicy.refcnt.get(policy) - 1);
   if (Mempolicy.refcnt.get(policy) === 0) kmem_cache_free(state.cache, policy);
+}
+
+/** Mode with its flags, and mask. */
+export interface PolicyInfo {
+  readonly policy: number;
+  readonly nodes: NodeMask;
 }
 
 /**
  * get_mempolicy: the running task's policy, mode with its flags, and mask. With MPOL_F_NODE `policy` is the node that
  * interleaving takes next, with MPOL_F_MEMS_ALLOWED `nodes` are those it may use at all. Or -EINVAL, -EFAULT.
  */
-export function do_get_mempolicy(flags: number, address: number): { policy: number; nodes: NodeMask } | number {
+export function do_get_mempolicy(flags: number, address: number): PolicyInfo | number {
   if ((flags & ~(MPOL_F_NODE | MPOL_F_ADDR | MPOL_F_MEMS_ALLOWED)) !== 0) return -EINVAL;
   if ((flags & MPOL_F_MEMS_ALLOWED) !== 0)
     return flags === MPOL_F_MEMS_ALLOWED ? { policy: 0, nodes: nodes_with_memory() } : -EINVAL;
-  if ((flags & MPOL_F_ADDR) !== 0) return -EFAULT; // nothing is mapped anywhere
+  if ((flags & MPOL_F_ADDR) !== 0) return -EFAULT; // an address of what memory? do_get_mempolicy_at knows
   if (address !== 0) return -EINVAL;
-  const policy = TaskMempolicy.policy.get(current_part());
+  const policy = task_policy();
   if (flags === MPOL_F_NODE) return policy === NULL ? -EINVAL : next_interleave_node(policy);
+  return describe_policy(policy);
+}
+
+/** A policy, or none, as get_mempolicy tells it. */
+export function describe_policy(policy: PolicyPtr): PolicyInfo {
   if (policy === NULL) return { policy: MPOL_DEFAULT, nodes: 0 };
   const user = Mempolicy.flags.get(policy) !== 0;
   const nodes = user ? Mempolicy.user_nodemask.get(policy) : Mempolicy.nodes.get(policy);
   return { policy: Mempolicy.mode.get(policy) | Mempolicy.flags.get(policy), nodes };
 }
 
-function next_interleave_node(policy: PolicyPtr): { policy: number; nodes: NodeMask } | number {
+function next_interleave_node(policy: PolicyPtr): PolicyInfo | number {
   const task = current_part();
   const mode = Mempolicy.mode.get(policy);
   if (mode !== MPOL_INTERLEAVE && mode !== MPOL_WEIGHTED_INTERLEAVE) return -EINVAL;
@@ -266,90 +300,4 @@ export function mpol_to_str(policy: number, nodes: NodeMask): string {
   const mode = MODE_NAMES[policy & ~MPOL_MODE_FLAGS]!;
   const flag = policy & MPOL_F_STATIC_NODES ? "=static" : policy & MPOL_F_RELATIVE_NODES ? "=relative" : "";
   return mode + flag + (nodes === 0 ? "" : `:${format_list(nodes_of(nodes))}`);
-}
-
-/* Allocation --------------------------------------------------------------------------------------------------------- */
-
-/** The node of a mask behind `node`, round and round. */
-function next_node_in(node: NodeId, mask: NodeMask): NodeId {
-  const above = mask & (-1 << (node + 1));
-  return 31 - Math.clz32((above || mask) & -(above || mask));
-}
-
-/** INTERLEAVE: the node whose turn it is. */
-function interleave_nodes(task: TaskMempolicyPtr, mask: NodeMask): NodeId {
-  const node = next_node_in(TaskMempolicy.il_prev.get(task), mask);
-  TaskMempolicy.il_prev.set(task, node);
-  return node;
-}
-
-/** WEIGHTED_INTERLEAVE: the same; a node's turn lasts as many allocations as its weight says. */
-function weighted_interleave_nodes(task: TaskMempolicyPtr, mask: NodeMask): NodeId {
-  const { il_prev, il_weight } = TaskMempolicy;
-  if (il_weight.get(task) === 0 || ((mask >> il_prev.get(task)) & 1) === 0)
-    il_weight.set(task, state.weights.get(interleave_nodes(task, mask)));
-  il_weight.set(task, il_weight.get(task) - 1);
-  return il_prev.get(task);
-}
-
-/** True if BIND holds for a request: small zones that few nodes have are exempt. */
-function apply_policy_zone(mask: NodeMask, zone: number): boolean {
-  return zone >= ((mask & nodes_with_normal_memory()) !== 0 ? node_state.policy_zone : ZONE_MOVABLE);
-}
-
-/** alloc_pages for a task that has a policy. Context: as alloc_pages. */
-export function alloc_pages_mpol(policy: PolicyPtr, gfp: number, order: number): PagePtr {
-  const here = numa_node_id();
-  if ((gfp & __GFP_THISNODE) !== 0) return __alloc_pages(gfp, order, here);
-  const mask = Mempolicy.nodes.get(policy);
-  switch (Mempolicy.mode.get(policy)) {
-    case MPOL_PREFERRED:
-      return __alloc_pages(gfp, order, next_node_in(-1, mask));
-    case MPOL_PREFERRED_MANY: {
-      const gentle = (gfp | __GFP_NOWARN) & ~(__GFP_DIRECT_RECLAIM | __GFP_NOFAIL);
-      const page = __alloc_pages(gentle, order, here, mask);
-      return page !== NULL ? page : __alloc_pages(gfp, order, here);
-    }
-    case MPOL_BIND:
-      return __alloc_pages(gfp, order, here, apply_policy_zone(mask, gfp_zone(gfp)) ? mask : 0);
-    case MPOL_INTERLEAVE:
-      return alloc_page_interleave(gfp, order, interleave_nodes(current_part(), mask));
-    case MPOL_WEIGHTED_INTERLEAVE:
-      return alloc_page_interleave(gfp, order, weighted_interleave_nodes(current_part(), mask));
-    default:
-      return __alloc_pages(gfp, order, here);
-  }
-}
-
-function alloc_page_interleave(gfp: number, order: number, node: NodeId): PagePtr {
-  const page = __alloc_pages(gfp, order, node);
-  if (page !== NULL && page_to_nid(page) === node) {
-    const zone = page_zone(page);
-    Zone.numa_event.set(zone, NUMA_INTERLEAVE_HIT, Zone.numa_event.get(zone, NUMA_INTERLEAVE_HIT) + 1);
-  }
-  return page;
-}
-
-/** The node from which the slab layer looks for slabs of other nodes. Context: any. */
-export function mempolicy_slab_node(): NodeId {
-  const here = local_memory_node(numa_node_id());
-  const task = current_part();
-  const policy = task === NULL ? NULL : TaskMempolicy.policy.get(task);
-  if (policy === NULL) return here;
-  const mask = Mempolicy.nodes.get(policy);
-  switch (Mempolicy.mode.get(policy)) {
-    case MPOL_PREFERRED:
-      return next_node_in(-1, mask);
-    case MPOL_INTERLEAVE:
-      return interleave_nodes(task, mask);
-    case MPOL_WEIGHTED_INTERLEAVE:
-      return weighted_interleave_nodes(task, mask);
-    case MPOL_BIND:
-    case MPOL_PREFERRED_MANY: {
-      const zone = ZoneRef.zone.get(first_zoneref(here, GFP_KERNEL, gfp_zone(GFP_KERNEL), mask));
-      return zone === NULL ? here : Zone.node.get(zone);
-    }
-    default:
-      return here;
-  }
 }

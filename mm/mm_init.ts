@@ -23,8 +23,8 @@ import { panic } from "../kernel/lib/bug.ts";
 import { cmdline_bool, cmdline_param } from "../kernel/lib/cmdline.ts";
 import { pr_info, pr_notice, pr_warn } from "../kernel/lib/printk.ts";
 import { read_le } from "./acpi.ts";
-import { watermark_scale_factor } from "./watermark.ts";
-import { e820_memblock_setup, e820_memory_setup } from "./e820.ts";
+import { high_wmark_pages, lowmem_reserve_ratio, watermark_scale_factor } from "./watermark.ts";
+import { e820_memblock_setup, e820_memory_setup, e820_setup_gap } from "./e820.ts";
 import {
   MAX_NR_ZONES,
   MIGRATE_TYPES,
@@ -48,6 +48,7 @@ import { pfn_to_page } from "./page.ts";
 import { __free_pages_core } from "./page_alloc.ts";
 import { page_group_by_mobility } from "./pageblock.ts";
 import { zone_pcp_update } from "./pagesets.ts";
+import { zone_marks_changed } from "./plenty.ts";
 import { global_zone_page_state, refresh_zone_stat_thresholds } from "./vmstat.ts";
 import {
   NODE_DATA,
@@ -116,6 +117,7 @@ export function free_area_init(): void {
   for (const nid of for_each_online_node()) free_area_init_node(nid, ranges, possible, movable[nid] ?? 0);
   alloc_mem_map(ranges);
   memmap_init(ranges);
+  e820_setup_gap();
 }
 
 function mem_range({ start, end }: PfnRange): string {
@@ -228,8 +230,7 @@ function write_zonelist(list: ZoneListPtr, order: readonly NodeId[]): void {
 function free_zone_pages(highest: number): number {
   let sum = 0;
   for (const zone of for_each_zone())
-    if (Zone.zone_idx.get(zone) <= highest)
-      sum += Math.max(0, Zone.managed_pages.get(zone) - Zone.watermark.get(zone, WMARK_HIGH));
+    if (Zone.zone_idx.get(zone) <= highest) sum += Math.max(0, Zone.managed_pages.get(zone) - high_wmark_pages(zone));
   return sum;
 }
 
@@ -291,13 +292,16 @@ export function setup_per_zone_wmarks(): void {
   calculate_totalreserve_pages();
 }
 
-/** Keeps low zones from being eaten by requests that could use higher ones. */
-function setup_per_zone_lowmem_reserve(): void {
+/** Keeps low zones from being eaten by requests that could use higher ones. After boot: when the ratio was changed. */
+export function setup_per_zone_lowmem_reserve(): void {
   for (const nid of for_each_online_node()) {
     const zones = Array.from({ length: MAX_NR_ZONES }, (_, i) => PgData.node_zones.at(NODE_DATA(nid), i));
-    const reserves = lowmem_reserves(zones.map((zone) => Zone.managed_pages.get(zone)));
-    for (const [i, zone] of zones.entries())
+    const managed = zones.map((zone) => Zone.managed_pages.get(zone));
+    const reserves = lowmem_reserves(managed, lowmem_reserve_ratio());
+    for (const [i, zone] of zones.entries()) {
       for (const [j, pages] of reserves[i].entries()) Zone.lowmem_reserve.set(zone, j, pages);
+      if (managed[i]! > 0) zone_marks_changed(zone);
+    }
   }
   calculate_totalreserve_pages();
 }
@@ -309,7 +313,7 @@ function calculate_totalreserve_pages(): void {
     for (let i = 0; i < MAX_NR_ZONES; i++) {
       const zone = PgData.node_zones.at(NODE_DATA(nid), i);
       const reserve = Array.from({ length: MAX_NR_ZONES }, (_, j) => Zone.lowmem_reserve.get(zone, j));
-      node_total += reserve_pages(reserve, Zone.watermark.get(zone, WMARK_HIGH), Zone.managed_pages.get(zone));
+      node_total += reserve_pages(reserve, high_wmark_pages(zone), Zone.managed_pages.get(zone));
     }
     PgData.totalreserve_pages.set(NODE_DATA(nid), node_total);
     total += node_total;

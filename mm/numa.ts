@@ -151,11 +151,17 @@ function find_conflict(blocks: readonly MemBlock[]): [MemBlock, MemBlock] | unde
   return undefined;
 }
 
-/** Clips blocks to RAM and joins those of one node between which no other node's lies. Says what it joined. */
+/** True if there is any RAM in a block. */
+function has_ram({ start, end }: MemBlock): boolean {
+  for (const { base, size } of for_each_mem_region(memblock_memory)) if (base < end && base + size > start) return true;
+  return false;
+}
+
+/** Clips blocks to RAM, drops those without, and joins those of one node between which no other node's lies. */
 function join_blocks(given: readonly MemBlock[], ram_end: Phys): MemBlock[] {
   const blocks = given
     .map((block) => ({ ...block, end: Math.min(block.end, ram_end) }))
-    .filter((block) => block.start < block.end);
+    .filter((block) => block.start < block.end && has_ram(block));
   for (let i = 0; i < blocks.length; i++)
     for (let j = i + 1; j < blocks.length; j++) {
       const [a, b] = [blocks[i], blocks[j]];

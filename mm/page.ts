@@ -24,11 +24,11 @@ export const Page = struct(
     flags: "u32", // PG_* bits; whoever owns the page
     zone_node: "u32", // node << 4 | zone; written once at boot
     lru: ListHead, // LRU list, free list (zone->lock) or per-CPU list; in a tail page the first word is head + 1
-    mapping: "*address_space", // page cache: whose page this is
-    index: "u64", // page cache: offset in the file, in pages
+    mapping: "*address_space", // page cache: whose page this is; anonymous memory: its anon_vma + 1
+    index: "u64", // page cache: offset in the file; anonymous memory: address when it was mapped; in pages
     private: "u32", // order, while the page heads a free block (zone->lock)
     private_hi: "u32",
-    page_type: "s32", // -1, or PGTY_* << 24
+    page_type: "s32", // -1, or PGTY_* << 24; of a page of a program: its mappings - 1
     refcount: "s32", // atomic; 0 while free
     memcg_data: "u64",
   },
@@ -82,6 +82,9 @@ export const PG_unevictable = 18;
 export const PG_dropbehind = 19;
 export const PG_mlocked = 20;
 export const PG_hwpoison = 21;
+
+/** Set in `mapping` of an anonymous page. */
+export const PAGE_MAPPING_ANON = 1;
 
 export const PGTY_none = -1;
 export const PGTY_buddy = 0xf0;
@@ -187,6 +190,11 @@ export function page_type(page: PagePtr): number {
 
 export function set_page_type(page: PagePtr, type: number): void {
   m[(page + Page.page_type.offset) >> 2] = type === PGTY_none ? PGTY_none : type << 24;
+}
+
+/** True for memory of programs that is of no file: `mapping` is an anon_vma's address + 1. */
+export function page_is_anon(page: PagePtr): boolean {
+  return (m[(page + Page.mapping.offset) >> 2]! & PAGE_MAPPING_ANON) !== 0;
 }
 
 export function page_is_buddy(page: PagePtr): boolean {

@@ -37,9 +37,9 @@ import {
 } from "./gfp.ts"; // prettier-ignore
 import {
   PGTY_none, PG_head, PG_reserved, Page, clear_page_flag, compound_head, compound_order, mem_map_state, page_address,
-  page_flag, page_to_pfn, page_type, set_page_type, virt_to_page, type PagePtr,
+  page_flag, page_is_anon, page_to_pfn, page_type, set_page_type, virt_to_page, type PagePtr,
 } from "./page.ts"; // prettier-ignore
-import { alloc_pages_mpol } from "./mempolicy.ts";
+import { alloc_pages_mpol } from "./mempolicy_alloc.ts";
 import { choose_page_allocator, page_allocator } from "./page_allocator.ts";
 import { page_group_by_mobility, pfnblock_migratetype } from "./pageblock.ts";
 import { boot_pagesets_init, free_to_pcp, pcp_allowed_order } from "./pcp.ts";
@@ -231,6 +231,7 @@ function free_pages_prepare(page: PagePtr, order: number): boolean {
 function pages_may_be_freed(page: PagePtr, order: number): boolean {
   const compound = page_flag(page, HEAD);
   const was_typed = page_type(page) !== PGTY_none;
+  if (page_is_anon(page)) Page.mapping.set(page, 0);
   let ok = true;
   for (let at = page; at < page + (64 << order); at += 64) {
     if (was_typed) for (const field of [Page.mapping, Page.memcg_data]) field.set(at, 0);

@@ -8,17 +8,21 @@ import { WARN_ON } from "../kernel/lib/bug.ts";
 import { spin_trylock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { FPI_TO_TAIL } from "./buddy.ts";
 import { should_fail_alloc_page } from "./fault_inject.ts";
-import { NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_COMP, __GFP_HIGHMEM, format_gfp, gfp_zone } from "./gfp.ts";
+import {
+  NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_COMP, __GFP_HIGHMEM, __GFP_THISNODE, format_gfp, gfp_zone,
+} from "./gfp.ts"; // prettier-ignore
+import { task_policy } from "./mempolicy.ts";
+import { bulk_shares, type BulkShare } from "./mempolicy_alloc.ts";
 import { __free_pages, __get_free_pages, free_to_buddy, split_page } from "./page_alloc.ts";
 import { Page, virt_to_page, type PagePtr } from "./page.ts";
 import { request_migratetype } from "./pageblock.ts";
 import { pcp_pop, this_pcp } from "./pcp.ts";
 import { PGALLOC, count_vm_events } from "./vmstat.ts";
 import { ALLOC_WMARK_LOW, wmark_pages, zone_watermark_fast } from "./watermark.ts";
+import { __alloc_pages, allowed_gfp, first_zoneref, prep_new_page, zone_statistics } from "./zonelist.ts";
 import {
-  __alloc_pages, alloc_flags_nofragment, allowed_gfp, first_zoneref, prep_new_page, zone_statistics,
-} from "./zonelist.ts"; // prettier-ignore
-import { WMARK_LOW, Zone, ZoneRef, local_memory_node, page_zone, type ZonePtr } from "./zone.ts";
+  WMARK_LOW, Zone, ZoneRef, local_memory_node, node_allowed, page_zone, type NodeMask, type ZonePtr,
+} from "./zone.ts"; // prettier-ignore
 
 /** Address of `size` bytes in whole pages, each with a reference of its own; what the block has more goes back at once. */
 export function alloc_pages_exact(size: number, gfp: number): Ptr {
@@ -47,41 +51,62 @@ export function free_pages_exact(ptr: Ptr, size: number): void {
  * filled then. It may stop early: with a few pages, but with one at least unless memory is really short.
  *
  * The pages come from this CPU's list of one zone of the wanted node; if none has that many to spare, one page is asked
- * for in the ordinary way.
+ * for in the ordinary way. No memory policy is asked.
  */
 export function alloc_pages_bulk(gfp: number, nr_pages: number, pages: PagePtr[], nid: NodeId = NUMA_NO_NODE): number {
   const node = nid === NUMA_NO_NODE ? local_memory_node(numa_node_id()) : nid;
+  return fill(pages, 0, { node, count: nr_pages, gfp, nodemask: 0 });
+}
+
+/** The same by the running task's memory policy. Interleaving gives each node its share in one go. */
+export function alloc_pages_bulk_mempolicy(gfp: number, nr_pages: number, pages: PagePtr[]): number {
+  const policy = (gfp & __GFP_THISNODE) !== 0 ? NULL : task_policy();
+  if (policy === NULL) return alloc_pages_bulk(gfp, nr_pages, pages);
   let filled = 0;
-  while (filled < nr_pages && pages[filled]) filled++;
-  if (filled >= nr_pages) return filled;
-  if (nr_pages - filled > 1 && (gfp & __GFP_ACCOUNT) === 0) {
+  for (const share of bulk_shares(policy, gfp, nr_pages))
+    filled += fill(pages, filled, { ...share, count: Math.min(share.count, nr_pages - filled) });
+  return filled;
+}
+
+/** Fills `count` entries from entry `from` on; returns how many of these are filled without a gap. */
+function fill(pages: PagePtr[], from: number, { node, count, gfp, nodemask }: BulkShare): number {
+  let filled = 0;
+  while (filled < count && pages[from + filled]) filled++;
+  if (filled >= count) return filled;
+  if (count - filled > 1 && (gfp & __GFP_ACCOUNT) === 0) {
     if (should_fail_alloc_page(allowed_gfp(gfp), 0)) return filled;
-    const reached = fill_from_pcp(allowed_gfp(gfp), nr_pages, pages, node);
+    const reached = fill_from_pcp(allowed_gfp(gfp), count, pages, from, node, nodemask);
     if (reached > filled) return reached;
   }
-  const page = __alloc_pages(gfp, 0, node);
+  const page = __alloc_pages(gfp, 0, node, nodemask);
   if (page === NULL) return filled;
-  pages[filled] = page;
+  pages[from + filled] = page;
   return filled + 1;
 }
 
-function fill_from_pcp(gfp: number, nr_pages: number, pages: PagePtr[], node: NodeId): number {
-  const preferred = first_zoneref(node, gfp, gfp_zone(gfp), 0);
+function fill_from_pcp(
+  gfp: number,
+  count: number,
+  pages: PagePtr[],
+  from: number,
+  node: NodeId,
+  nodemask: NodeMask,
+): number {
+  const preferred = first_zoneref(node, gfp, gfp_zone(gfp), nodemask);
   if (ZoneRef.zone.get(preferred) === NULL) return 0;
-  const zone = zone_for_bulk(preferred, gfp, nr_pages);
+  const zone = zone_for_bulk(preferred, gfp, count, nodemask);
   if (zone === NULL) return 0;
   const pcp = this_pcp(zone);
   if (!spin_trylock(pcp)) return 0;
-  const flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(ZoneRef.zone.get(preferred), gfp);
   const migratetype = request_migratetype(gfp);
   let taken = 0;
   let at = 0;
-  for (; at < nr_pages; at++) {
-    if (pages[at]) continue;
-    const page = pcp_pop(zone, pcp, 0, migratetype, flags);
+  for (; at < count; at++) {
+    if (pages[from + at]) continue;
+    const page = pcp_pop(zone, pcp, 0, migratetype, ALLOC_WMARK_LOW);
     if (page === NULL) break;
     prep_new_page(page, 0, gfp);
-    pages[at] = page;
+    pages[from + at] = page;
     taken++;
   }
   spin_unlock(pcp);
@@ -92,12 +117,12 @@ function fill_from_pcp(gfp: number, nr_pages: number, pages: PagePtr[], node: No
 }
 
 /** The first zone of the preferred zone's node that can spare `nr_pages` above its low mark. */
-function zone_for_bulk(preferred: Ptr<"zoneref">, gfp: number, nr_pages: number): ZonePtr {
+function zone_for_bulk(preferred: Ptr<"zoneref">, gfp: number, nr_pages: number, nodemask: NodeMask): ZonePtr {
   const node = Zone.node.get(ZoneRef.zone.get(preferred));
   const index = ZoneRef.zone_idx.get(preferred);
   for (let ref = preferred; ZoneRef.zone.get(ref) !== NULL; ref += ZoneRef.sizeof) {
     const zone = ZoneRef.zone.get(ref);
-    if (ZoneRef.zone_idx.get(ref) > gfp_zone(gfp)) continue;
+    if (ZoneRef.zone_idx.get(ref) > gfp_zone(gfp) || !node_allowed(zone, nodemask)) continue;
     if (Zone.node.get(zone) !== node) return NULL;
     if (zone_watermark_fast(zone, 0, wmark_pages(zone, WMARK_LOW) + nr_pages, index, ALLOC_WMARK_LOW)) return zone;
   }

@@ -6,20 +6,23 @@
  *     test_pages_isolated        is every page of the range free by now?
  *     undo_isolate_page_range    back to the types that the blocks had
  *
- *     alloc_contig_range         isolate, drain the CPUs' lists, look, take the range, undo
+ *     alloc_contig_range         isolate, move pages of programs and files out, drain the CPUs' lists, look, take the
+ *                                range, undo
  *
  * A block with a page that can never come free (reserved, or in use and not on an LRU list) is refused: -EBUSY.
  *
  * Locks: zone->lock.
- * Unlike Linux: nothing is migrated yet, so alloc_contig_range gets only ranges that are free already; there is no
- * memory hotplug and no CMA, which are the other callers. A block is asked whether it can be isolated without the lock.
+ * Unlike Linux: there is no memory hotplug and no CMA, which are the other callers. A block is asked whether it can be isolated without the lock.
  */
 import { type Pfn } from "../hal/addr.ts";
 import { EBUSY, EINVAL } from "../kernel/lib/errno.ts";
 import { take_free_block } from "./buddy.ts";
-import { MIGRATE_ISOLATE, ZONE_MOVABLE } from "./gfp.ts";
-import { __free_pages, split_page } from "./page_alloc.ts";
-import { PG_lru, PG_reserved, Page, compound_head, page_flag, page_is_buddy, pfn_to_page, pfn_valid } from "./page.ts";
+import { GFP_USER, MIGRATE_ISOLATE, ZONE_MOVABLE, __GFP_MOVABLE, __GFP_RETRY_MAYFAIL } from "./gfp.ts";
+import { __free_pages, alloc_pages, split_page } from "./page_alloc.ts";
+import { isolate_movable_page, migrate_pages, putback_movable_pages } from "./migrate.ts";
+import {
+  PG_lru, PG_reserved, Page, compound_head, page_flag, page_is_buddy, pfn_to_page, pfn_valid, type PagePtr,
+} from "./page.ts"; // prettier-ignore
 import { page_allocator } from "./page_allocator.ts";
 import { pageblock_start_pfn, pageblock_type_beneath, pfnblock_migratetype } from "./pageblock.ts";
 import { drain_all_pages } from "./pcp.ts";
@@ -123,11 +126,22 @@ export function alloc_contig_range(start: Pfn, end: Pfn, gfp: number): number {
   if (!(start >= 0 && end > start)) return -EINVAL;
   const error = start_isolate_page_range(start, end);
   if (error !== 0) return error;
+  migrate_range(start, end);
   drain_all_pages();
   const busy = test_pages_isolated(start, end);
   if (busy === 0) take_range(start, end, gfp);
   undo_isolate_page_range(start, end);
   return busy;
+}
+
+/** Moves what can be moved out of a range. */
+function migrate_range(start: Pfn, end: Pfn): void {
+  const pages: PagePtr[] = [];
+  for (let pfn = start; pfn < end; pfn++) {
+    const page = pfn_to_page(pfn);
+    if (page_flag(page, PG_lru) && isolate_movable_page(page)) pages.push(page);
+  }
+  putback_movable_pages(migrate_pages(pages, () => alloc_pages(GFP_USER | __GFP_MOVABLE | __GFP_RETRY_MAYFAIL, 0)));
 }
 
 /** Takes the free blocks of a range, and gives back what of them lies outside. */

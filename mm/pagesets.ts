@@ -8,7 +8,7 @@
  * They are worked out anew whenever marks, sizes or CPUs change.
  */
 import { NULL } from "../hal/addr.ts";
-import { cpu_is_online, cpu_to_node, nr_cpu_ids, num_online_cpus, smp_processor_id } from "../hal/cpu.ts";
+import { cpu_is_online, cpu_to_node, nr_cpu_ids, num_online_cpus, on_cpu, smp_processor_id } from "../hal/cpu.ts";
 import { static_data } from "../hal/image.ts";
 import { rounddown_pow_of_two } from "../kernel/lib/bitops.ts";
 import { panic } from "../kernel/lib/bug.ts";
@@ -97,10 +97,10 @@ export function percpu_pagelist_high_fraction(): number {
   return sysctl.high_fraction;
 }
 
-/** Makes CPUs keep nothing of a zone, and empties this CPU's lists; undone by zone_pcp_update. */
+/** Makes CPUs keep nothing of a zone, and empties the lists of all of them; undone by zone_pcp_update. */
 export function zone_pcp_disable(zone: ZonePtr): void {
   for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) set_limits(zone_pcp(zone, cpu), 1, 0, 0);
-  drain_zone_pages(zone);
+  for (let cpu = 0; cpu < nr_cpu_ids(); cpu++) on_cpu(cpu, () => drain_zone_pages(zone));
 }
 
 /** Seconds of quiet after which what a CPU keeps of another node's zone goes back. */

@@ -47,6 +47,10 @@ export const GATE_UNGROUPED = 2;
 export const GATE_FAULT = 4;
 /** Page structs are checked at each allocation and free (mm/bad_page.ts). */
 export const GATE_CHECK = 8;
+/** Modules are loaded: whose a block of pages is, is written down (mm/claims.ts). */
+export const GATE_CLAIMS = 16;
+/** Somebody is in a scope where no page may be movable (mm/gfp_scope.ts). */
+export const GATE_PIN = 32;
 /** Gates that are closed. */
 export const alloc_gate = static_data("alloc_gate", { bits: "u32" });
 /** A CPU's lists of its nearest zone, or NULL; the memory policy of the task it runs, or NULL (mm/mempolicy.ts). */

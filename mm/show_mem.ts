@@ -31,6 +31,8 @@ import {
   node_state, type NodeMask, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
 
+/** vm.overcommit_ratio, percent. */
+const OVERCOMMIT_RATIO = 50;
 const RATE_LIMIT_NS = 10 * NSEC_PER_SEC;
 /** `next_ns`: no report before then. */
 const state = static_data("warn_alloc", { next_ns: "u64" });
@@ -189,9 +191,19 @@ export function si_meminfo(): { total: number; free: number; available: number; 
 /** Pages that could be had without swapping: free ones, and about half of what caches hold. */
 export function si_mem_available(): number {
   const low = sum([...for_each_zone()], (zone) => wmark_pages(zone, WMARK_LOW));
-  const half = (pages: number): number => pages - Math.min(pages >> 1, low);
   const file = global_node_page_state(NR_ACTIVE_FILE) + global_node_page_state(NR_INACTIVE_FILE);
   const slab = global_node_page_state(NR_SLAB_RECLAIMABLE) + global_node_page_state(NR_KERNEL_MISC_RECLAIMABLE);
   const free = global_zone_page_state(NR_FREE_PAGES) - node_state.totalreserve_pages;
+  return available_pages(free, file, slab, low);
+}
+
+/** The same of any machine: `free` without the reserves, `low` the sum of all low marks: of so much, caches are not shrunk. */
+export function available_pages(free: number, file: number, slab: number, low: number): number {
+  const half = (pages: number): number => pages - Math.min(pages >> 1, low);
   return Math.max(free + half(file) + half(slab), 0);
+}
+
+/** Pages that may be promised: half of RAM, as there is neither swap nor a pool of huge pages. */
+export function vm_commit_limit(totalram_pages: number): number {
+  return Math.floor((totalram_pages * OVERCOMMIT_RATIO) / 100);
 }

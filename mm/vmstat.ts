@@ -9,6 +9,9 @@
  * An event is counted by the CPU on which it happens, so a count is one plain load and store. Words are 32 bits wide:
  * each second `fold_vm_events` carries them into 64-bit totals.
  *
+ * Names and order are those of a kernel with all that is usual: compaction, huge pages, swap, NUMA balancing. What is not
+ * there counts nothing.
+ *
  * Unlike Linux: zone and node counters have no per-CPU deltas, so every value is exact at every moment and never reads
  * as negative. The threshold up to which Linux would let a delta grow is still worked out, since /proc/zoneinfo shows it.
  */
@@ -83,8 +86,20 @@ export const VM_EVENT_NAMES: readonly string[] = Object.freeze([
   "pgscan_khugepaged", "pgscan_proactive", "pgscan_direct_throttle", "pgscan_anon", "pgscan_file", "pgsteal_anon",
   "pgsteal_file", "zone_reclaim_success", "zone_reclaim_failed", "pginodesteal", "slabs_scanned", "kswapd_inodesteal",
   "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun", "pgrotated", "drop_pagecache",
-  "drop_slab", "oom_kill", "compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "compact_stall",
-  "compact_fail", "compact_success", "compact_daemon_wake",
+  "drop_slab", "oom_kill", "numa_pte_updates", "numa_huge_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
+  "numa_pages_migrated", "pgmigrate_success", "pgmigrate_fail", "thp_migration_success", "thp_migration_fail",
+  "thp_migration_split", "compact_migrate_scanned", "compact_free_scanned", "compact_isolated", "compact_stall",
+  "compact_fail", "compact_success", "compact_daemon_wake", "compact_daemon_migrate_scanned",
+  "compact_daemon_free_scanned", "htlb_buddy_alloc_success", "htlb_buddy_alloc_fail", "unevictable_pgs_culled",
+  "unevictable_pgs_scanned", "unevictable_pgs_rescued", "unevictable_pgs_mlocked", "unevictable_pgs_munlocked",
+  "unevictable_pgs_cleared", "unevictable_pgs_stranded", "thp_fault_alloc", "thp_fault_fallback",
+  "thp_fault_fallback_charge", "thp_collapse_alloc", "thp_collapse_alloc_failed", "thp_file_alloc",
+  "thp_file_fallback", "thp_file_fallback_charge", "thp_file_mapped", "thp_split_page", "thp_split_page_failed",
+  "thp_deferred_split_page", "thp_underused_split_page", "thp_split_pmd", "thp_scan_exceed_none_pte",
+  "thp_scan_exceed_swap_pte", "thp_scan_exceed_share_pte", "thp_split_pud", "thp_zero_page_alloc",
+  "thp_zero_page_alloc_failed", "thp_swpout", "thp_swpout_fallback", "balloon_inflate", "balloon_deflate",
+  "balloon_migrate", "swap_ra", "swap_ra_hit", "swpin_zero", "swpout_zero", "direct_map_level2_splits",
+  "direct_map_level3_splits", "direct_map_level2_collapses", "direct_map_level3_collapses",
 ]); // prettier-ignore
 /** KiB read from a device. */
 export const PGPGIN = 0;
@@ -98,6 +113,7 @@ export const PGACTIVATE = 20;
 export const PGDEACTIVATE = 21;
 /** Page faults resolved; those among them that could keep a page instead of copying it. */
 export const PGFAULT = 23;
+export const PGMAJFAULT = 24;
 export const PGREUSE = 27;
 export const PGREFILL = 26;
 /** By whom: + 0 kswapd, + 1 whoever allocates. */
@@ -107,6 +123,9 @@ export const PGSCAN_DIRECT_THROTTLE = 36;
 /** Of what: + 0 anonymous pages, + 1 pages of files. */
 export const PGSCAN_ANON = 37;
 export const PGSTEAL_ANON = 39;
+/** Node reclaims (mm/node_reclaim.ts) that freed what they were to free, and others. */
+export const ZONE_RECLAIM_SUCCESS = 41;
+export const ZONE_RECLAIM_FAILED = 42;
 export const SLABS_SCANNED = 44;
 export const KSWAPD_LOW_WMARK_HIT_QUICKLY = 46;
 export const KSWAPD_HIGH_WMARK_HIT_QUICKLY = 47;
@@ -114,10 +133,20 @@ export const PAGEOUTRUN = 48;
 export const DROP_PAGECACHE = 50;
 export const DROP_SLAB = 51;
 export const OOM_KILL = 52;
-const NR_VM_EVENT_ITEMS = 60;
+export const PGMIGRATE_SUCCESS = 58;
+export const PGMIGRATE_FAIL = 59;
+export const COMPACTMIGRATE_SCANNED = 63;
+export const COMPACTFREE_SCANNED = 64;
+export const COMPACTISOLATED = 65;
+export const COMPACTSTALL = 66;
+export const COMPACTFAIL = 67;
+export const COMPACTSUCCESS = 68;
+/** Pages that came to the unevictable list. */
+export const UNEVICTABLE_PGCULLED = 74;
+const NR_VM_EVENT_ITEMS = 114;
 
 /** Counts of each CPU. Only that CPU writes its copy. */
-export const vm_event_states = per_cpu_data("vm_event_states", { event: "u32[60]", total: "u64[60]" });
+export const vm_event_states = per_cpu_data("vm_event_states", { event: "u32[114]", total: "u64[114]" });
 const EVENTS = vm_event_states.ptr + vm_event_states.event.offset;
 
 /** Counts `nr` events of a kind, on this CPU. Hot path. */

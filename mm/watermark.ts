@@ -18,6 +18,7 @@ import { MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES } from "./gfp.ts";
 import {
   FreeArea, NR_FREE_PAGES, NR_PAGE_ORDERS, WMARK_HIGH, WMARK_MIN, Zone, pageblock_nr_pages, type ZonePtr,
 } from "./zone.ts"; // prettier-ignore
+import { LOWMEM_RESERVE_RATIO } from "./zone_sizing.ts";
 
 const m = ram32;
 
@@ -41,7 +42,11 @@ export const ALLOC_KSWAPD = 0x800;
 const ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM;
 
 /** Boost for each page block that was mixed: at most this many ten-thousandths of the high mark. */
-const sysctl = static_data("vm_watermark", { boost_factor: "u32", scale_factor: "u32" });
+const sysctl = static_data("vm_watermark", {
+  boost_factor: "u32",
+  scale_factor: "u32",
+  lowmem_reserve_ratio: "u32[5]",
+});
 const WATERMARK_BOOST_FACTOR = 15000;
 /** Marks lie at least so many ten-thousandths of the zone apart. */
 const WATERMARK_SCALE_FACTOR = 10;
@@ -50,6 +55,7 @@ const WATERMARK_SCALE_FACTOR = 10;
 export function watermark_init(): void {
   sysctl.boost_factor = WATERMARK_BOOST_FACTOR;
   sysctl.scale_factor = WATERMARK_SCALE_FACTOR;
+  set_lowmem_reserve_ratio(LOWMEM_RESERVE_RATIO);
 }
 
 /** `vm.watermark_boost_factor`; 0 switches boosting off. */
@@ -68,6 +74,15 @@ export function watermark_scale_factor(): number {
 
 export function set_watermark_scale_factor(factor: number): void {
   sysctl.scale_factor = factor;
+}
+
+/** `vm.lowmem_reserve_ratio`, by zone; whoever sets it has the reserves worked out anew. */
+export function lowmem_reserve_ratio(): number[] {
+  return LOWMEM_RESERVE_RATIO.map((_, zone) => sysctl.lowmem_reserve_ratio.get(zone));
+}
+
+export function set_lowmem_reserve_ratio(ratios: readonly number[]): void {
+  for (const [zone, ratio] of ratios.entries()) sysctl.lowmem_reserve_ratio.set(zone, ratio);
 }
 
 /** A mark as it is used and shown. */

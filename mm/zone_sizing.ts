@@ -171,16 +171,13 @@ export function zone_sizes(
   });
 }
 
-/** Parts of [first, last) that no range covers: holes of the memory map. `ranges` ascend. */
-export function holes_between(ranges: readonly PfnRange[], first: Pfn, last: Pfn): PfnRange[] {
-  const holes: PfnRange[] = [];
-  let at = first;
-  for (const range of ranges) {
-    if (range.start > at) holes.push({ start: at, end: Math.min(range.start, last) });
-    at = Math.max(at, range.end);
-  }
-  if (at < last) holes.push({ start: at, end: last });
-  return holes;
+/** First frames of the sections of `section_pages` frames that have RAM: these get page structs. */
+export function present_sections(ranges: readonly PfnRange[], section_pages: number): Pfn[] {
+  const first = (pfn: Pfn): number => Math.floor(pfn / section_pages);
+  const sections = new Set<number>();
+  for (const { start, end } of ranges)
+    for (let section = first(start); section <= first(end - 1); section++) sections.add(section);
+  return [...sections].map((section) => section * section_pages);
 }
 
 /** How boot hands a free range to the buddy allocator: the largest aligned blocks, ascending. */
@@ -281,16 +278,16 @@ export function zone_watermarks(
   });
 }
 
-/** sysctl lowmem_reserve_ratio, by zone. */
+/** What boot sets sysctl lowmem_reserve_ratio to, by zone. */
 export const LOWMEM_RESERVE_RATIO: readonly number[] = Object.freeze([256, 256, 32, 0, 0]);
 
 /**
  * Pages that each zone of a node keeps from requests that could use a higher zone: reserve[zone][request's zone].
- * `managed` has the node's zones by number.
+ * `managed` has the node's zones by number; a zone's ratio is lowmem_reserve_ratio, 0 keeps nothing.
  */
-export function lowmem_reserves(managed: readonly number[]): number[][] {
+export function lowmem_reserves(managed: readonly number[], ratios = LOWMEM_RESERVE_RATIO): number[][] {
   return managed.map((own, zone) => {
-    const ratio = LOWMEM_RESERVE_RATIO[zone]!;
+    const ratio = ratios[zone]!;
     let above = 0;
     return managed.map((pages, request) => {
       if (request <= zone) return 0;

@@ -3,15 +3,17 @@
  *
  *     1 each zone of the zonelist       `get_page_from_freelist`: low mark; this CPU's list of the zone, then free areas
  *     2 kswapd is woken; the same, deeper   `__alloc_pages_slowpath`: min mark, reserves, as far as the flags permit
- *     3 direct reclaim, then again      as long as it frees something, or 16 rounds more if there is something to free
- *     4 the OOM killer, then again      for small requests that may have memory of any zone
- *     5 a report in the log, and NULL
+ *     3 compaction, then again          for large blocks, and for small ones of pages that cannot be moved (mm/compaction.ts)
+ *     4 direct reclaim, then again      as long as it frees something, or 16 rounds more if there is something to free;
+ *                                       for blocks compaction after each round, harder each time
+ *     5 the OOM killer, then again      for small requests that may have memory of any zone
+ *     6 a report in the log, and NULL
  *
  * Which zones: the low bits of the flags name the highest zone that will do; a zonelist goes downwards and outwards
  * from there, so a request for DMA memory never gets a page above it, and an ordinary one spares DMA until last.
  *
  * Locks: pcp->lock, then zone->lock. Nothing here sleeps.
- * Unlike Linux: no cpusets, dirty-page spreading, zone_reclaim or compaction. Nobody else runs before the entry of a request
+ * Unlike Linux: no cpusets or dirty-page spreading. Nobody else runs before the entry of a request
  * ends: where Linux would wait for others to free memory, the request fails, or if it may not, the machine stops.
  */
 import { NULL, PAGE_SIZE, type NodeId, type Ptr } from "../hal/addr.ts";
@@ -20,28 +22,34 @@ import { static_data } from "../hal/image.ts";
 import { ram32, ram_zero } from "../hal/ram.ts";
 import { WARN_ON, panic } from "../kernel/lib/bug.ts";
 import { check_new_pages } from "./bad_page.ts";
+import { claim_pages } from "./claims.ts";
 import { should_fail_alloc_page } from "./fault_inject.ts";
 import {
-  ZONE_NORMAL, __GFP_COMP, __GFP_DIRECT_RECLAIM, __GFP_FS, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM, __GFP_MEMALLOC,
+  MIGRATE_MOVABLE, ZONE_NORMAL, __GFP_COMP, __GFP_DIRECT_RECLAIM, __GFP_FS, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM, __GFP_MEMALLOC,
   __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_NOWARN, __GFP_RECLAIM, __GFP_RETRY_MAYFAIL, __GFP_THISNODE,
   __GFP_ZERO, gfp_zone,
 } from "./gfp.ts"; // prettier-ignore
+import { current_gfp_context } from "./gfp_scope.ts";
 import { reserve_highatomic_pageblock, unreserve_highatomic_pageblock } from "./highatomic.ts";
+import { node_reclaim } from "./node_reclaim.ts";
 import { Page, page_address, prep_compound_page, type PagePtr } from "./page.ts";
 import { page_allocator } from "./page_allocator.ts";
 import { request_migratetype } from "./pageblock.ts";
 import { drain_all_pages, pcp_allowed_order, rmqueue_pcplist } from "./pcp.ts";
 import {
-  GATE_CHECK, GATE_EARLY, GATE_FAULT, alloc_gate, zone_clear_flag, zone_lock, zone_marks_changed, zone_set_flag, zone_unlock,
+  GATE_CHECK, GATE_CLAIMS, GATE_EARLY, GATE_FAULT, alloc_gate, zone_clear_flag, zone_lock, zone_marks_changed, zone_set_flag, zone_unlock,
 } from "./plenty.ts"; // prettier-ignore
-import { MAX_RECLAIM_RETRIES, PF_MEMALLOC, call_reclaim_slot, reclaim_flags } from "./reclaim_state.ts";
+import {
+  COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL, COMPACT_PRIO_SYNC_LIGHT, COMPACT_SKIPPED, COMPACT_SUCCESS,
+  MAX_RECLAIM_RETRIES, PF_MEMALLOC, call_reclaim_slot, reclaim_flags,
+} from "./reclaim_state.ts"; // prettier-ignore
 import { warn_alloc } from "./show_mem.ts";
 import { zone_reclaimable_pages } from "./swap.ts";
-import { PGALLOC, count_vm_events } from "./vmstat.ts";
+import { COMPACTFAIL, COMPACTSTALL, COMPACTSUCCESS, PGALLOC, count_vm_events } from "./vmstat.ts";
 import {
   ALLOC_CPUSET, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK,
   ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_LOW, ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, __zone_watermark_ok,
-  high_wmark_pages, wmark_pages, zone_free_pages, zone_watermark_fast,
+  high_wmark_pages, wmark_pages, zone_free_pages, zone_watermark_fast, zone_watermark_ok,
 } from "./watermark.ts"; // prettier-ignore
 import {
   MAX_PAGE_ORDER, NUMA_FOREIGN, NUMA_HIT, NUMA_LOCAL, NUMA_MISS, NUMA_OTHER, PAGE_ALLOC_COSTLY_ORDER, PgData,
@@ -51,6 +59,8 @@ import {
 } from "./zone.ts"; // prettier-ignore
 
 type ZoneRefPtr = Ptr<"zoneref">;
+/** Rounds of compaction that made blocks, of which the request got none. */
+const MAX_COMPACT_RETRIES = 16;
 
 const m = ram32;
 const r = cpu_regs;
@@ -132,7 +142,7 @@ function walk_zonelist(gfp: number, order: number, flags: number, preferred: Zon
       if (m[(zone + PLENTY) >> 2] === 0 || order > BLOCK_ORDER) {
         const busy = pass_over && (m[(zone + ZONE_FLAGS) >> 2] & AWAKE) !== 0;
         passed_over ||= busy;
-        if (busy || !zone_admits(zone, order, flags, highest)) continue;
+        if (busy || !zone_admits(first, zone, order, flags, gfp)) continue;
       }
       const page = rmqueue(first, zone, order, flags, migratetype);
       if (page === NULL) continue;
@@ -145,13 +155,16 @@ function walk_zonelist(gfp: number, order: number, flags: number, preferred: Zon
 }
 
 /** True if a zone has enough free pages for a request. Below its high mark the zone says so, and CPUs keep less of it. */
-function zone_admits(zone: ZonePtr, order: number, flags: number, highest: number): boolean {
+function zone_admits(preferred: ZonePtr, zone: ZonePtr, order: number, flags: number, gfp: number): boolean {
+  const highest = gfp_zone(gfp);
   if ((Z.flags.get(zone) & BELOW_HIGH) === 0) {
     if (zone_watermark_fast(zone, order, high_wmark_pages(zone), highest, flags)) return true;
     zone_set_flag(zone, ZONE_BELOW_HIGH);
   }
   if ((flags & ALLOC_NO_WATERMARKS) !== 0) return true;
-  return zone_watermark_fast(zone, order, wmark_pages(zone, flags & ALLOC_WMARK_MASK), highest, flags);
+  const mark = wmark_pages(zone, flags & ALLOC_WMARK_MASK);
+  if (zone_watermark_fast(zone, order, mark, highest, flags)) return true;
+  return node_reclaim(preferred, zone, gfp, order) && zone_watermark_ok(zone, order, mark, highest, flags);
 }
 
 /** Takes a block from one zone: this CPU's list first, then the free areas. */
@@ -204,6 +217,7 @@ export function prep_new_page(page: PagePtr, order: number, gfp: number): void {
   m[(page + REFCOUNT) >> 2] = 1;
   if ((gfp & ZEROED) !== 0) ram_zero(page_address(page), PAGE_SIZE << order);
   if (order > 0 && (gfp & COMPOUND) !== 0) prep_compound_page(page, order);
+  if ((m[GATE] & GATE_CLAIMS) !== 0) claim_pages(page, order);
 }
 
 /** What a request that failed above the low mark may do. */
@@ -248,6 +262,20 @@ function __alloc_pages_slowpath(gfp: number, order: number, nid: NodeId, only: N
   let preferred = first_zoneref(nid, gfp, highest, nodemask);
   if ((flags & ALLOC_KSWAPD) !== 0) wake_all_kswapds(gfp, order, preferred, nodemask);
   let page = get_page_from_freelist(gfp, order, flags, preferred, nodemask);
+  const is_costly = order > PAGE_ALLOC_COSTLY_ORDER;
+  const compact: Compact = { prio: COMPACT_PRIO_SYNC_LIGHT, result: COMPACT_SKIPPED, retries: 0 };
+  const can_compact = can_reclaim && (gfp & __GFP_IO) !== 0;
+  const moves_first = is_costly || (order > 0 && request_migratetype(gfp) !== MIGRATE_MOVABLE);
+  if (page === NULL && can_compact && moves_first && reserve_flags(gfp) === 0) {
+    page = direct_compact(gfp, order, flags, preferred, nodemask, compact, COMPACT_PRIO_ASYNC);
+    if (page === NULL && is_costly && (gfp & __GFP_NORETRY) !== 0) {
+      compact.prio = COMPACT_PRIO_ASYNC;
+      if (compact.result <= COMPACT_DEFERRED) {
+        warn_alloc(gfp, order, nodemask);
+        return NULL;
+      }
+    }
+  }
   for (let in_vain = 0; page === NULL;) {
     const reserves = reserve_flags(gfp);
     if (reserves !== 0) flags = reserves | (flags & ALLOC_KSWAPD);
@@ -257,10 +285,13 @@ function __alloc_pages_slowpath(gfp: number, order: number, nid: NodeId, only: N
     if (page !== NULL || !can_reclaim || (reclaim_flags() & PF_MEMALLOC) !== 0) break;
     const freed = Number(call_reclaim_slot("try_to_free_pages", preferred, order, gfp, nodemask) ?? 0);
     if (freed > 0) page = after_reclaim(gfp, order, flags, preferred, nodemask);
+    if (page === NULL && order > 0)
+      page = direct_compact(gfp, order, flags, preferred, nodemask, compact, compact.prio);
     if (page !== NULL || (gfp & __GFP_NORETRY) !== 0) break;
-    if (order > PAGE_ALLOC_COSTLY_ORDER && (gfp & __GFP_RETRY_MAYFAIL) === 0) break;
-    in_vain = freed > 0 && order <= PAGE_ALLOC_COSTLY_ORDER ? 0 : in_vain + 1;
+    if (is_costly && (!can_compact || (gfp & __GFP_RETRY_MAYFAIL) === 0)) break;
+    in_vain = freed > 0 && !is_costly ? 0 : in_vain + 1;
     if (should_reclaim_retry(gfp, order, flags, preferred, nodemask, in_vain)) continue;
+    if (freed > 0 && order > 0 && should_compact_retry(gfp, order, preferred, nodemask, compact)) continue;
     page = alloc_may_oom(gfp, order, preferred, nodemask);
     if (page !== OOM_PROGRESS) break;
     page = in_vain = 0;
@@ -273,6 +304,54 @@ function __alloc_pages_slowpath(gfp: number, order: number, nid: NodeId, only: N
     return alloc_nofail(gfp, order, flags | ALLOC_MIN_RESERVE, preferred, nodemask);
   warn_alloc(gfp, order, nodemask);
   return NULL;
+}
+
+/** How a request stands with compaction. */
+interface Compact {
+  /** COMPACT_PRIO_*: how hard the next round tries. */
+  prio: number;
+  /** COMPACT_*: what the last one came to. */
+  result: number;
+  retries: number;
+}
+
+/** Moves pages until some zone has a block; NULL if none has it then. */
+function direct_compact(
+  gfp: number,
+  order: number,
+  flags: number,
+  preferred: ZoneRefPtr,
+  nodemask: NodeMask,
+  compact: Compact,
+  prio: number,
+): PagePtr {
+  const result = call_reclaim_slot("try_to_compact_pages", preferred, order, gfp, nodemask, flags, prio);
+  compact.result = Number(result ?? COMPACT_SKIPPED);
+  if (compact.result === COMPACT_SKIPPED) return NULL;
+  count_vm_events(COMPACTSTALL, 1);
+  const page = get_page_from_freelist(gfp, order, flags, preferred, nodemask);
+  count_vm_events(page === NULL ? COMPACTFAIL : COMPACTSUCCESS, 1);
+  if (page !== NULL) call_reclaim_slot("compaction_served", page, order);
+  return page;
+}
+
+/** True if another round of compaction is worth while: some more if it made blocks, else harder, once for each step. */
+function should_compact_retry(
+  gfp: number,
+  order: number,
+  preferred: ZoneRefPtr,
+  nodemask: NodeMask,
+  compact: Compact,
+): boolean {
+  const is_costly = order > PAGE_ALLOC_COSTLY_ORDER;
+  if (compact.result === COMPACT_SKIPPED)
+    return call_reclaim_slot("compaction_would_help", preferred, order, gfp, nodemask) === true;
+  const most = is_costly ? MAX_COMPACT_RETRIES / 4 : MAX_COMPACT_RETRIES;
+  if (compact.result === COMPACT_SUCCESS && ++compact.retries <= most) return true;
+  if (compact.prio <= (is_costly ? COMPACT_PRIO_SYNC_LIGHT : COMPACT_PRIO_SYNC_FULL)) return false;
+  compact.prio--;
+  compact.retries = 0;
+  return true;
 }
 
 /**
@@ -347,9 +426,9 @@ function alloc_nofail(gfp: number, order: number, flags: number, preferred: Zone
 export function __alloc_pages(gfp: number, order: number, nid: NodeId, nodemask: NodeMask = 0): PagePtr {
   if (!(order >= 0 && order <= MAX_ORDER)) return warn_order(gfp, order);
   if (m[NODES + nid + nid] === 0) return warn_node(nid);
-  const allowed = allowed_gfp(gfp);
+  const allowed = current_gfp_context(allowed_gfp(gfp));
   if ((m[GATE] & GATE_FAULT) !== 0 && should_fail_alloc_page(allowed, order)) return 0;
-  const preferred = first_zoneref(nid, gfp, gfp_zone(gfp), nodemask);
+  const preferred = first_zoneref(nid, allowed, gfp_zone(allowed), nodemask);
   const zone = m[preferred >> 2];
   if (zone === 0) return __alloc_pages_slowpath(allowed, order, nid, nodemask); // no zone will do
   const flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(zone, allowed);

@@ -9,6 +9,7 @@ import { TASK_UNINTERRUPTIBLE, TaskStruct, for_each_process, tasklist } from "..
 import { VERSION } from "../version.ts";
 import { Mount, sb_type } from "./fs.ts";
 import { d_path, for_each_filesystem, for_each_mount } from "./namespace.ts";
+import { modules_text } from "./module_files.ts";
 import { proc_create, proc_symbol } from "./procfs.ts";
 
 /** Hundredths of a second, "12.34". */
@@ -61,11 +62,11 @@ function cpuinfo(): string {
       ["physical id\t", cpu_to_node(cpu)], ["siblings\t", same.length], ["core id\t\t", same.indexOf(cpu)],
       ["cpu cores\t", same.length], ["apicid\t\t", cpu], ["initial apicid\t", cpu], ["fpu\t\t", "yes"],
       ["fpu_exception\t", "yes"], ["cpuid level\t", 13], ["wp\t\t", "yes"],
-      ["flags\t\t", "fpu pse msr pae pge pcid nx smep smap lm"], ["bugs\t\t", ""], ["bogomips\t", "2000.00"],
+      ["flags\t\t", "fpu pse tsc msr pae pge nx pdpe1gb lm pcid smep smap"], ["bugs\t\t", ""], ["bogomips\t", "2000.00"],
       ["clflush size\t", 64], ["cache_alignment\t", 64], ["address sizes\t", "46 bits physical, 48 bits virtual"],
       ["power management", ""],
     ]; // prettier-ignore
-    return fields.map(([name, value]) => `${name}: ${value}`.replace(/^(power.*): $/, "$1:") + "\n").join("") + "\n";
+    return fields.map(([name, value]) => `${name}:${value === "" ? "" : ` ${value}`}\n`).join("") + "\n";
   };
   return cpus().map(one).join("");
 }
@@ -103,7 +104,7 @@ const FILES = Object.freeze([
   ["iomem", iomem],
   ["mounts", mounts],
   ["filesystems", filesystems],
-  ["modules", () => ""],
+  ["modules", modules_text],
 ] as const);
 const SYMBOLS = Object.freeze(FILES.map(([path, show]) => [path, proc_symbol(path, show)] as const));
 

@@ -8,9 +8,10 @@ import { PAGE_SIZE, type NodeId } from "../../hal/addr.ts";
 import { cpu_is_online, nr_cpu_ids } from "../../hal/cpu.ts";
 import { MAX_NR_ZONES, MIGRATE_NAMES, MIGRATE_TYPES } from "../../mm/gfp.ts";
 import { direct_map_kib } from "../../mm/kernel_map.ts";
-import { si_mem_available } from "../../mm/show_mem.ts";
+import { si_mem_available, vm_commit_limit } from "../../mm/show_mem.ts";
 import { node_is_hopeless } from "../../mm/reclaim_state.ts";
-import { Page, mem_map_state, pfn_to_page, pfn_valid } from "../../mm/page.ts";
+import { nr_memmap_boot_pages } from "../../mm/mem_map.ts";
+import { pfn_to_page, pfn_valid } from "../../mm/page.ts";
 import { get_pageblock_migratetype } from "../../mm/pageblock.ts";
 import { pcpu_nr_pages } from "../../mm/percpu.ts";
 import { zone_pcp } from "../../mm/pcp.ts";
@@ -79,7 +80,7 @@ function buddyinfo(): string {
   return text;
 }
 
-/** A list is counted up to this many blocks. */
+/** A list is counted no further; from here on it has "more than" that. */
 const MAX_COUNT = 100_000;
 
 function* populated_zones(node: NodeId): Generator<ZonePtr> {
@@ -87,8 +88,8 @@ function* populated_zones(node: NodeId): Generator<ZonePtr> {
 }
 
 function free_list_count(zone: ZonePtr, order: number, type: number): string {
-  const count = list_count(FreeArea.free_list.at(Zone.free_area.at(zone, order), type), MAX_COUNT + 1);
-  return count > MAX_COUNT ? `>${lpad(MAX_COUNT, 6)} ` : `${lpad(count, 6)} `;
+  const count = list_count(FreeArea.free_list.at(Zone.free_area.at(zone, order), type), MAX_COUNT);
+  return `${count === MAX_COUNT ? ">" : ""}${lpad(count, 6)} `;
 }
 
 /** Page blocks of a zone by type: those whose first frame is one of the zone's pages. */
@@ -228,7 +229,7 @@ function meminfo(): string {
     MemAvailable: K(si_mem_available()),
     Cached: counters.FilePages!,
     Mlocked: K(global_zone_page_state(NR_MLOCK)),
-    CommitLimit: K(Math.floor(node_state.totalram_pages / 2)),
+    CommitLimit: K(vm_commit_limit(node_state.totalram_pages)),
     VmallocTotal: 34359738367,
     VmallocUsed: K(vmalloc_nr_pages()),
     Percpu: K(pcpu_nr_pages()),
@@ -257,7 +258,7 @@ function vmstat(): string {
   lines.splice(
     events, 0,
     `nr_dirty_threshold ${dirty}\n`, `nr_dirty_background_threshold ${background}\n`, `nr_memmap_pages 0\n`,
-    `nr_memmap_boot_pages ${Math.ceil((mem_map_state.max_pfn * Page.sizeof) / PAGE_SIZE)}\n`,
+    `nr_memmap_boot_pages ${nr_memmap_boot_pages()}\n`,
   ); // prettier-ignore
   return lines.join("") + "nr_unstable 0\n";
 }

@@ -1,7 +1,7 @@
 /** What /proc/PID says of a task: status, stat, comm; memory: proc_maps.ts. A pid that is gone reads as -ESRCH. */
 import { PAGE_SIZE } from "../../hal/addr.ts";
 import { NSEC_PER_SEC } from "../../hal/clock.ts";
-import { MmStruct } from "../../mm/mm_types.ts";
+import { MmStruct, get_mm_rss } from "../../mm/mm_types.ts";
 import { format_list } from "../lib/bitops.ts";
 import { ENOENT, ESRCH } from "../lib/errno.ts";
 import { ksym } from "../lib/ksym.ts";
@@ -11,6 +11,7 @@ import { PF_KTHREAD, TaskStruct, for_each_process, task_ppid, task_state_char, t
 import { FilesStruct } from "./fs.ts";
 import { file_mode, kernfs_new_node } from "./kernfs.ts";
 import { proc_maps_init, status_vm_fields } from "./proc_maps.ts";
+import { proc_numa_maps_init } from "./proc_numa_maps.ts";
 import { proc_oom_init } from "./proc_oom.ts";
 import { proc_create_many } from "./procfs.ts";
 import { format_mask } from "./seq_file.ts";
@@ -48,7 +49,7 @@ function stat(task: TaskPtr): string {
   set(15, ticks(TaskStruct.utime.get(task) * ENTRY_NSEC)); // stime: a program's entries are all spent in the kernel
   set(18, 20, 0, 1, 0, ticks(TaskStruct.start_time.get(task)));
   const mm = TaskStruct.mm.get(task);
-  if (mm !== 0) set(23, MmStruct.total_vm.get(mm) * PAGE_SIZE, MmStruct.rss_anon.get(mm));
+  if (mm !== 0) set(23, MmStruct.total_vm.get(mm) * PAGE_SIZE, get_mm_rss(mm));
   set(39, TaskStruct.cpu.get(task));
   return fields.join(" ") + "\n";
 }
@@ -81,4 +82,5 @@ export function proc_pid_init(): void {
     kernfs_new_node(pid, name, { mode: file_mode(0o444), show: symbols[name] });
   proc_oom_init(pid);
   proc_maps_init(pid);
+  proc_numa_maps_init(pid);
 }

@@ -16,14 +16,17 @@ import { kfree, kmalloc } from "../../mm/kmalloc.ts";
 import {
   MPOL_BIND, MPOL_DEFAULT, MPOL_F_ADDR, MPOL_F_MEMS_ALLOWED, MPOL_F_NODE, MPOL_F_RELATIVE_NODES, MPOL_F_STATIC_NODES,
   MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE, do_get_mempolicy,
-  do_set_mempolicy, TaskMempolicy, mempolicy_slab_node, mpol_to_str, set_node_weight,
+  do_set_mempolicy, TaskMempolicy, mpol_to_str, set_node_weight,
 } from "../../mm/mempolicy.ts"; // prettier-ignore
+import { mempolicy_slab_node } from "../../mm/mempolicy_alloc.ts";
+import { alloc_pages_bulk_mempolicy } from "../../mm/page_bulk.ts";
 import { __free_pages, alloc_pages, alloc_pages_node } from "../../mm/page_alloc.ts";
 import { page_to_nid, page_zonenum, virt_to_page, type PagePtr } from "../../mm/page.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free } from "../../mm/slab_common.ts";
 import { SLAB_NO_MERGE } from "../../mm/slab_layout.ts";
 import { validate_pages } from "../../mm/validate_pages.ts";
 import { sum_zone_numa_event_state } from "../../mm/vmstat.ts";
+import { vfree, vmalloc } from "../../mm/vmalloc.ts";
 import {
   NUMA_FOREIGN, NUMA_HIT, NUMA_INTERLEAVE_HIT, NUMA_LOCAL, NUMA_MISS, NUMA_OTHER,
 } from "../../mm/zone.ts"; // prettier-ignore
@@ -168,6 +171,58 @@ describe("where pages come from", () => {
       expect(on_cpu(1, () => nodes_of_pages(1))).toEqual([0]);
       on_cpu(1, () => do_set_mempolicy(MPOL_DEFAULT, 0));
       expect(on_cpu(1, () => nodes_of_pages(1))).toEqual([1]);
+    });
+  });
+});
+
+describe("many pages at once", () => {
+  /** How many of `count` pages came from each node. */
+  const bulk = (count: number): number[] => {
+    const pages: PagePtr[] = [];
+    expect(alloc_pages_bulk_mempolicy(GFP_KERNEL, count, pages)).toBe(count);
+    const nodes = pages.map(page_to_nid);
+    for (const page of pages) __free_pages(page, 0);
+    const runs = nodes.filter((node, i) => node !== nodes[i - 1]).length;
+    expect(runs).toBeLessThanOrEqual(3); // each share in one go
+    return [0, 1].map((node) => nodes.filter((other) => other === node).length);
+  };
+
+  test("INTERLEAVE: each node its share, the first ones a page more; the next turn is where it would be", () => {
+    under(MPOL_INTERLEAVE, 0b11, () => {
+      expect(bulk(10)).toEqual([5, 5]);
+      expect(bulk(7)).toEqual([4, 3]);
+      expect(bulk(1)).toEqual([1, 0]); // both nodes have had a turn
+      expect(nodes_of_pages(2)).toEqual([0, 1]);
+      expect(nodes_of_pages(1)).toEqual([0]);
+      expect(bulk(5)).toEqual([2, 3]); // the turn was node 1's
+      expect(counted(1, () => bulk(8))).toEqual([4, 0, 0, 0, 0, 4]); // no interleave hits, as in Linux
+    });
+  });
+
+  test("WEIGHTED_INTERLEAVE: the rest of a turn, whole rounds, a part of one", () => {
+    with_machine({ until: "kernel" }, () => {
+      set_node_weight(0, 3);
+      do_set_mempolicy(MPOL_WEIGHTED_INTERLEAVE, 0b11);
+      expect(nodes_of_pages(1)).toEqual([0]); // two of node 0's turn are left
+      expect(bulk(2)).toEqual([2, 0]);
+      expect(bulk(10)).toEqual([7, 3]); // from node 1 on: two rounds of 1 + 3, then 1 + 1 of the third
+      expect(do_get_mempolicy(MPOL_F_NODE, 0)).toEqual({ policy: 0, nodes: 0b11 });
+      expect(bulk(3)).toEqual([2, 1]); // two of node 0's turn were left
+      do_set_mempolicy(MPOL_DEFAULT, 0);
+    });
+  });
+
+  test("BIND, PREFERRED and PREFERRED_MANY: from their nodes; a task without a policy from its own", () => {
+    under(MPOL_BIND, 0b10, () => expect(bulk(20)).toEqual([0, 20]));
+    under(MPOL_PREFERRED, 0b10, () => expect(bulk(20)).toEqual([0, 20]));
+    under(MPOL_PREFERRED_MANY, 0b10, () => expect(bulk(20)).toEqual([0, 20]));
+    with_machine({ until: "kernel" }, () => expect(bulk(20)).toEqual([20, 0]));
+  });
+
+  test("vmalloc asks so", () => {
+    under(MPOL_INTERLEAVE, 0b11, () => {
+      const hits = counted(1, () => vfree(vmalloc(20 * 4096)));
+      expect(hits[0]).toBeGreaterThanOrEqual(10);
     });
   });
 });
