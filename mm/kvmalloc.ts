@@ -9,6 +9,7 @@
  * name vmalloc memory. Who wants a Ptr wants kmalloc.
  */
 import { NULL, PAGE_SIZE, type NodeId, type Virt } from "../hal/addr.ts";
+import { static_data } from "../hal/image.ts";
 import { WARN_ON } from "../kernel/lib/bug.ts";
 import { NUMA_NO_NODE, __GFP_DIRECT_RECLAIM, __GFP_NOFAIL, __GFP_NOWARN, __GFP_RETRY_MAYFAIL, __GFP_ZERO, gfpflags_allow_blocking } from "./gfp.ts"; // prettier-ignore
 import { ptr_to_virt, virt_to_ptr } from "./kernel_map.ts";
@@ -16,6 +17,7 @@ import { kfree, kmalloc_node } from "./kmalloc.ts";
 import { __vmalloc_node, is_vmalloc_addr, vfree } from "./vmalloc.ts";
 
 const INT_MAX = 0x7fffffff;
+const warned = static_data("kvmalloc", { once: "u32" });
 
 /** Takes `size` bytes from node `node` if it has some; 0 without memory. */
 export function kvmalloc_node(size: number, gfp: number, node: NodeId): Virt {
@@ -25,7 +27,7 @@ export function kvmalloc_node(size: number, gfp: number, node: NodeId): Virt {
   if (ptr !== NULL) return ptr_to_virt(ptr);
   if (size <= PAGE_SIZE || !gfpflags_allow_blocking(gfp)) return 0;
   if (size > INT_MAX) {
-    WARN_ON((gfp & __GFP_NOWARN) === 0, `kvmalloc of ${size} bytes`);
+    if (warned.once === 0 && WARN_ON((gfp & __GFP_NOWARN) === 0, `kvmalloc of ${size} bytes`)) warned.once = 1;
     return 0;
   }
   return __vmalloc_node(size, gfp, node);

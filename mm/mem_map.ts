@@ -32,7 +32,7 @@ import {
 } from "./page.ts";
 import { set_pageblock_migratetype } from "./pageblock.ts";
 import { NODE_DATA, PgData, Zone, pageblock_nr_pages, zone_end_pfn, type ZonePtr } from "./zone.ts";
-import type { NodeRange } from "./zone_sizing.ts";
+import { present_sections, type NodeRange } from "./zone_sizing.ts";
 
 const m = ram32;
 const PAGE_WORDS = Page.sizeof / 4;
@@ -45,11 +45,19 @@ export function alloc_mem_map(ranges: readonly NodeRange[]): void {
   if (map === 0) panic(`Failed to allocate ${size} bytes for the page structs of ${max_pfn} pages`);
   mem_map_state.mem_map = map;
   mem_map_state.max_pfn = max_pfn;
+  const present = new Set(present_sections(ranges, SECTION_NR_PAGES));
   for (let pfn = 0; pfn < max_pfn; pfn += SECTION_NR_PAGES) {
-    const used = ranges.some((range) => range.start < pfn + SECTION_NR_PAGES && range.end > pfn);
+    const used = present.has(pfn);
     set_section_valid(pfn, used);
     if (!used) memblock_free(pfn_to_page(pfn), SECTION_NR_PAGES * Page.sizeof);
   }
+}
+
+/** Pages that hold the page structs of RAM. */
+export function nr_memmap_boot_pages(): number {
+  let sections = 0;
+  for (let pfn = 0; pfn < mem_map_state.max_pfn; pfn += SECTION_NR_PAGES) if (pfn_valid(pfn)) sections++;
+  return (sections * SECTION_NR_PAGES * Page.sizeof) / PAGE_SIZE;
 }
 
 /** Initialises every page struct. The zones stand; `ranges` ascend. */

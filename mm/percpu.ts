@@ -25,6 +25,7 @@ import { WARN_ON } from "../kernel/lib/bug.ts";
 import { get_order, is_power_of_2 } from "../kernel/lib/bitops.ts";
 import { ListHead, init_list_head, list_add_tail, list_del, list_next } from "../kernel/lib/list.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
+import { CLAIM_PERCPU, claiming, unclaim } from "./claims.ts";
 import { GFP_KERNEL } from "./gfp.ts";
 import { __free_pages, alloc_pages } from "./page_alloc.ts";
 import { page_address, virt_to_page } from "./page.ts";
@@ -78,9 +79,10 @@ function make_chunk(base: Ptr, used: number, order: number): Ptr {
 export function alloc_percpu(size: number, align = 8): Ptr {
   const bad = !(size > 0 && size <= PERCPU_UNIT_BYTES && align <= PERCPU_UNIT_BYTES) || !is_power_of_2(align);
   if (WARN_ON(bad, `illegal size (${size}) or align (${align}) for percpu allocation`)) return NULL;
-  const ptr = alloc_from_chunks(size, align);
-  if (ptr !== NULL || !add_chunk()) return ptr;
-  return alloc_from_chunks(size, align);
+  return claiming(CLAIM_PERCPU, () => {
+    const ptr = alloc_from_chunks(size, align);
+    return ptr !== NULL || !add_chunk() ? ptr : alloc_from_chunks(size, align);
+  });
 }
 
 function alloc_from_chunks(size: number, align: number): Ptr {
@@ -132,6 +134,7 @@ function add_chunk(): boolean {
 /** Takes back what alloc_percpu gave. 0 is nothing; a pointer that is none of ours is reported and left alone. */
 export function free_percpu(ptr: Ptr): void {
   if (ptr === NULL) return;
+  unclaim(CLAIM_PERCPU, ptr);
   spin_lock(pcpu.lock);
   const chunk = chunk_of(ptr);
   const at = chunk === NULL ? 0 : (ptr - PcpuChunk.base.get(chunk)) >> GRAIN_SHIFT;

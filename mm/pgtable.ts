@@ -29,7 +29,7 @@ import {
 } from "../hal/page_walk.ts"; // prettier-ignore
 import { ram32, ram_copy } from "../hal/ram.ts";
 import { struct } from "../hal/struct.ts";
-import { BUG_ON } from "../kernel/lib/bug.ts";
+import { BUG, BUG_ON } from "../kernel/lib/bug.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { GFP_KERNEL, __GFP_ACCOUNT, __GFP_ZERO } from "./gfp.ts";
 import { memblock_alloc } from "./memblock.ts";
@@ -226,7 +226,7 @@ export function pte_alloc(tables: PgTablesPtr, va: Virt, level: number): PtePtr 
     const entry = table + 8 * table_index(va, at);
     if (at === level) return entry;
     if (pte_none(entry) && !fill_entry(tables, entry)) return NULL;
-    BUG_ON(pte_leaf(entry, at), `pte_alloc: a page of level ${at} is mapped at ${va}`);
+    if (pte_leaf(entry, at)) BUG(`pte_alloc: a page of level ${at} is mapped at ${va}`);
     table = pte_phys(entry);
   }
 }
@@ -249,15 +249,15 @@ function fill_entry(tables: PgTablesPtr, entry: PtePtr): boolean {
 /** What a walk does with an entry that maps a page: its first address, and its level. */
 export type LeafVisitor = (entry: PtePtr, va: Virt, level: number) => void;
 
-/** Visits every mapped page of [start, end), of any size, by address. The visitor may clear the entry it is given. */
+/** Visits every mapped page of [start, end), a part of one half, by address. The visitor may clear the entry it is given. */
 export function for_each_leaf(tables: PgTablesPtr, start: Virt, end: Virt, visit: LeafVisitor): void {
   visit_table(PgTables.pgd.get(tables), PG_LEVEL_512G, start, end, visit);
 }
 
 function visit_table(table: Ptr, level: number, start: Virt, end: Virt, visit: LeafVisitor): void {
   const size = pg_level_size(level);
-  for (let va = pg_level_base(start, level); va < end; va += size) {
-    const entry = table + 8 * table_index(va, level);
+  let va = pg_level_base(start, level);
+  for (let entry = table + 8 * table_index(va, level); va < end; va += size, entry += 8) {
     if (!pte_present(entry)) continue;
     if (pte_leaf(entry, level)) visit(entry, va, level);
     else visit_table(pte_phys(entry), level - 1, Math.max(start, va), Math.min(end, va + size), visit);
@@ -277,9 +277,8 @@ export function free_pgtables(tables: PgTablesPtr, floor: Virt, ceiling: Virt, c
 
 function take_out(tables: PgTablesPtr, table: Ptr, level: number, start: Virt, end: Virt, list: PagePtr): PagePtr {
   const size = pg_level_size(level);
-  let chain = list;
-  for (let va = pg_level_base(start, level); va < end; va += size) {
-    const entry = table + 8 * table_index(va, level);
+  let [chain, va] = [list, pg_level_base(start, level)];
+  for (let entry = table + 8 * table_index(va, level); va < end; va += size, entry += 8) {
     if (!pte_present(entry) || pte_leaf(entry, level)) continue;
     if (level > PG_LEVEL_2M)
       chain = take_out(tables, pte_phys(entry), level - 1, Math.max(start, va), Math.min(end, va + size), chain);

@@ -13,9 +13,10 @@
 import { NULL, type NodeId, type Ptr } from "../hal/addr.ts";
 import { static_data } from "../hal/image.ts";
 import { struct } from "../hal/struct.ts";
-import { ksym_fn, type FnPtr } from "../kernel/lib/ksym.ts";
+import { ksym_address, ksym_fn, type FnPtr } from "../kernel/lib/ksym.ts";
 import { ListHead, init_list_head, list_add_tail, list_del, list_next } from "../kernel/lib/list.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
+import { CLAIM_SHRINKER, claiming, unclaim } from "./claims.ts";
 import { GFP_KERNEL } from "./gfp.ts";
 import { kcalloc, kfree, kzalloc } from "./kmalloc.ts";
 import { SLABS_SCANNED, count_vm_events } from "./vmstat.ts";
@@ -64,6 +65,10 @@ export function shrinker_init(): void {
 
 /** Makes a shrinker with default batch and seeks. NULL without memory. */
 export function shrinker_alloc(flags: number): ShrinkerPtr {
+  return claiming(CLAIM_SHRINKER, () => new_shrinker(flags));
+}
+
+function new_shrinker(flags: number): ShrinkerPtr {
   const shrinker: ShrinkerPtr = kzalloc(Shrinker.sizeof, GFP_KERNEL);
   if (shrinker === NULL) return NULL;
   const deferred = kcalloc(flags & SHRINKER_NUMA_AWARE ? node_state.nr_node_ids : 1, Deferred.sizeof, GFP_KERNEL);
@@ -79,9 +84,14 @@ export function shrinker_alloc(flags: number): ShrinkerPtr {
 }
 
 /** Lets reclaim call it from now on, after all others. */
-export function shrinker_register(shrinker: ShrinkerPtr, count: FnPtr, scan: FnPtr, private_data: Ptr): void {
-  Shrinker.count_objects.set(shrinker, count);
-  Shrinker.scan_objects.set(shrinker, scan);
+export function shrinker_register(
+  shrinker: ShrinkerPtr,
+  count: FnPtr | CountObjects,
+  scan: FnPtr | ScanObjects,
+  private_data: Ptr,
+): void {
+  Shrinker.count_objects.set(shrinker, ksym_address(count));
+  Shrinker.scan_objects.set(shrinker, ksym_address(scan));
   Shrinker.private_data.set(shrinker, private_data);
   spin_lock(shrinker_data.mutex);
   list_add_tail(Shrinker.list.at(shrinker), shrinker_data.list);
@@ -91,6 +101,7 @@ export function shrinker_register(shrinker: ShrinkerPtr, count: FnPtr, scan: FnP
 /** Takes a shrinker off the list, if it was registered, and frees it. */
 export function shrinker_free(shrinker: ShrinkerPtr): void {
   if (shrinker === NULL) return;
+  unclaim(CLAIM_SHRINKER, shrinker);
   if (Shrinker.count_objects.get(shrinker) !== NULL) {
     spin_lock(shrinker_data.mutex);
     list_del(Shrinker.list.at(shrinker));

@@ -26,7 +26,8 @@
  *
  * Locks: an alien array's own before the list_lock of the node its objects are from; the page allocator is called with
  * neither held.
- * Unlike Linux: no pfmemalloc slabs; CONFIG_DEBUG_SLAB's red zones, poison and last users are not there.
+ * Unlike Linux: no pfmemalloc slabs; CONFIG_DEBUG_SLAB's red zones, poison and last users are not there; a hardened kernel
+ * warns of each second free of an array's top, not of the first one only.
  * See: Bonwick, The Slab Allocator, USENIX 1994; mm/slab_page.ts for the structs, mm/slab_reap.ts for the timer.
  */
 import { NULL, px, type NodeId, type Obj } from "../hal/addr.ts";
@@ -44,7 +45,7 @@ import {
   __GFP_ZERO,
   gfp_zone,
 } from "./gfp.ts";
-import { mempolicy_slab_node } from "./mempolicy.ts";
+import { mempolicy_slab_node } from "./mempolicy_alloc.ts";
 import { Page, mem_map_state } from "./page.ts";
 import { page_fast } from "./plenty.ts";
 import { KmemCache, cache_from_obj, slab_data, type CachePtr } from "./slab_common.ts";

@@ -27,7 +27,7 @@ import { free_percpu } from "./percpu.ts";
 import { numa_mem_id, set_fast_path, slab_alloc, slab_free } from "./slab.ts";
 import { inspect, slabinfo_stats } from "./slab_check.ts";
 import {
-  KMALLOC_NORMAL, KmemCache, SLAB_PARTIAL, for_each_cache, free_cache_random_seq, init_cache_random_seq, kmalloc_slab,
+  KMALLOC_NORMAL, KmemCache, SLAB_PARTIAL, for_each_cache, kmalloc_slab,
   oo_make, slab_data, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import { OFF_SLAB, calculate_slab } from "./slab_geometry.ts";
@@ -41,6 +41,7 @@ import {
 } from "./slab_layout.ts";
 import { drain_alien, drain_array, drain_freelist } from "./slab_node.ts";
 import { ArrayCache, SlabCache, SlabNode, SlabPage, cache_nodes, cpu_cache_get, get_node } from "./slab_page.ts";
+import { free_cache_random_seq, init_cache_random_seq } from "./slab_random.ts";
 import { cache_reap } from "./slab_reap.ts";
 import { boot_cpucache, enable_cpucache, free_alien_caches, list_heads, memory_nodes, reset_tunables, slab_tunables, slabinfo_write } from "./slab_tune.ts"; // prettier-ignore
 import { MAX_PAGE_ORDER, node_state } from "./zone.ts";

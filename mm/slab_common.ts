@@ -10,7 +10,8 @@
  * How the first caches come about, when a descriptor is itself an object of a cache: mm/slab_init.ts.
  *
  * Locks: slab_mutex protects the list of caches, creation and destruction.
- * Unlike Linux: names are stored in the descriptor (at most 63 characters), there is no memory cgroup.
+ * Unlike Linux: names are stored in the descriptor (at most 63 characters); there is no memory cgroup, and so neither
+ * kmem_cache_alloc_lru nor kmem_cache_charge.
  */
 import { NULL, type NodeId, type Obj, type Ptr } from "../hal/addr.ts";
 import { static_data } from "../hal/image.ts";
@@ -22,10 +23,12 @@ import { dump_stack } from "../kernel/lib/dump_stack.ts";
 import { EINVAL, ENOMEM } from "../kernel/lib/errno.ts";
 import { caller_symbol, ksym_address } from "../kernel/lib/ksym.ts";
 import { ListHead, list_add, list_del, list_next, list_prev } from "../kernel/lib/list.ts";
+import { running_module, type ModulePtr } from "../kernel/lib/owner.ts";
 import { KERN_WARNING, pr_warn } from "../kernel/lib/printk.ts";
-import { RANDOM_SLAB, get_random_u32, get_random_u32_below } from "../kernel/lib/random.ts";
+import { RANDOM_SLAB, get_random_u32 } from "../kernel/lib/random.ts";
 import { rcu_barrier, rcu_pending } from "../kernel/lib/rcu.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
+import { CLAIM_CACHE, claiming, unclaim } from "./claims.ts";
 import {
   GFP_KERNEL, NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_BITS_MASK, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_RECLAIMABLE,
   __GFP_ZERO, format_gfp,
@@ -83,8 +86,13 @@ export const oo_order = (oo: number): number => oo >>> 16;
 export const oo_objects = (oo: number): number => oo & 0xffff;
 export const oo_make = (order: number, objects: number): number => (order << 16) | objects;
 
-/** A further name of a merged cache. */
-export const SlabAlias = struct("slab_alias", { list: ListHead, cache: "*kmem_cache", name: "char[64]" });
+/** A further name of a merged cache; it stays until the cache goes, or the module that gave it. */
+export const SlabAlias = struct("slab_alias", {
+  list: ListHead,
+  cache: "*kmem_cache",
+  name: "char[64]",
+  module: "*module",
+});
 
 /** What an allocator is. Not hot code calls it through here; `alloc` and `free` are. */
 export interface SlabOps {
@@ -141,6 +149,8 @@ export interface SlabOps {
   slabinfo_write?(text: string): number;
   /** What /proc/slabinfo says behind its columns; absent or "": nothing. */
   slabinfo_stats?(cache: CachePtr): string;
+  /** Pages in which objects of all caches lie together; how many it takes for the same objects is a matter of chance. */
+  shared_pages?(): number;
   /** Power-off: undoes what was tuned, so that what is in use compares with what was before. */
   shutdown?(): void;
   /** To be called on each CPU every two seconds: gives back what was not used since. */
@@ -221,6 +231,11 @@ export function kmalloc_fix_flags(gfp: number): number {
 
 const KMALLOC_CACHES = slab_data.$at("kmalloc_caches") >> 2;
 const NR_TYPE_SLOTS_SHIFT = 4;
+
+/** The size class of a request of 1 to 8192 bytes. */
+export function kmalloc_index(size: number): number {
+  return size_index[(size + 7) >> 3]!;
+}
 
 /** The kind of kmalloc cache that a request is served from: DMA before reclaimable before accounted. */
 export function kmalloc_type(gfp: number): number {
@@ -420,6 +435,16 @@ export function kmem_cache_check(name: string, size: number, args: KmemCacheArgs
 /** As kmem_cache_create, without the warning: the cache or -errno. */
 export function __kmem_cache_create_args(name: string, size: number, args: KmemCacheArgs, flags: number): CachePtr {
   if (kmem_cache_check(name, size, args, flags)) return -EINVAL;
+  ksym_address(args.ctor); // it gets its address while its module, if it has one, is known
+  const cache = claiming(CLAIM_CACHE, () => find_or_create(name, size, args, flags), -ENOMEM);
+  const module = running_module();
+  if (module !== NULL)
+    for (const alias of for_each_alias()) if (SlabAlias.name.get(alias) === name) SlabAlias.module.set(alias, module);
+  return cache;
+}
+
+/** An equal cache, or a new one; or -errno. */
+function find_or_create(name: string, size: number, args: KmemCacheArgs, flags: number): CachePtr {
   let { useroffset = 0, usersize = 0 } = args;
   if (
     WARN_ON(
@@ -508,6 +533,7 @@ function kmem_cache_alias(name: string, size: number, align: number, flags: numb
   if (alias === NULL) return -ENOMEM;
   SlabAlias.cache.set(alias, cache);
   SlabAlias.name.set(alias, name);
+  SlabAlias.module.set(alias, NULL);
   list_add(SlabAlias.list.at(alias), slab_data.aliases);
   KmemCache.refcount.set(cache, KmemCache.refcount.get(cache) + 1);
   KmemCache.object_size.set(cache, Math.max(KmemCache.object_size.get(cache), size));
@@ -522,6 +548,7 @@ function kmem_cache_alias(name: string, size: number, align: number, flags: numb
  */
 export function kmem_cache_destroy(cache: CachePtr): void {
   if (cache === NULL) return;
+  unclaim(CLAIM_CACHE, cache);
   ops.flush_rcu?.(cache);
   if (rcu_pending() !== 0) rcu_barrier();
   spin_lock(slab_data.mutex);
@@ -546,9 +573,16 @@ export function kmem_cache_destroy(cache: CachePtr): void {
   } else kmem_cache_free(slab_data.kmem_cache, cache);
 }
 
-function drop_aliases(cache: CachePtr): void {
+/** Ends the destruction of a cache that still had objects then, if they have been freed since. */
+export function kmem_cache_bury(cache: CachePtr): void {
+  if (ops.destroy(cache) === 0) kmem_cache_free(slab_data.kmem_cache, cache);
+}
+
+/** Forgets the further names of a cache, or those that a module gave. */
+export function drop_aliases(cache: CachePtr, module: ModulePtr = NULL): void {
   for (const alias of [...for_each_alias()]) {
-    if (SlabAlias.cache.get(alias) !== cache) continue;
+    const is_meant = module === NULL ? SlabAlias.cache.get(alias) === cache : SlabAlias.module.get(alias) === module;
+    if (!is_meant) continue;
     list_del(SlabAlias.list.at(alias));
     kmem_cache_free(kmalloc_slab(SlabAlias.sizeof, GFP_KERNEL), alias);
   }
@@ -583,34 +617,6 @@ export function cache_exists(cache: CachePtr): boolean {
 export function close_fast_paths(closed: boolean): void {
   slab_data.fast_paths_closed = Number(closed);
   if (slab_data.state !== SLAB_DOWN) for (const cache of for_each_cache()) ops.set_fast_path?.(cache);
-}
-
-/** A cache's random sequence: an array of object indices. */
-export const RandomSeq = struct("random_seq", { at: "u16[4096]" });
-
-/** Draws the order in which new slabs of a cache link their objects (none above 4096 objects). 0 or -ENOMEM. */
-export function init_cache_random_seq(cache: CachePtr): number {
-  const count = oo_objects(KmemCache.oo.get(cache));
-  const store = kmalloc_slab(count * 2, GFP_KERNEL);
-  if (!slab_data.freelist_random || slab_data.state < SLAB_UP || count < 2 || store === NULL) return 0;
-  if (KmemCache.random_seq.get(cache) !== NULL) return 0;
-  const seq = kmem_cache_alloc(store, GFP_KERNEL);
-  if (seq === NULL) return -ENOMEM;
-  for (let i = 0; i < count; i++) RandomSeq.at.set(seq, i, i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = get_random_u32_below(RANDOM_SLAB, i + 1);
-    const swap = RandomSeq.at.get(seq, i);
-    RandomSeq.at.set(seq, i, RandomSeq.at.get(seq, j));
-    RandomSeq.at.set(seq, j, swap);
-  }
-  KmemCache.random_seq.set(cache, seq);
-  return 0;
-}
-/** Gives a cache's sequence back. */
-export function free_cache_random_seq(cache: CachePtr): void {
-  const seq = KmemCache.random_seq.get(cache);
-  if (seq !== NULL) kmem_cache_free(Slab.slab_cache.get(virt_to_head_page(seq)), seq);
-  KmemCache.random_seq.set(cache, NULL);
 }
 
 /** A random word for a hardened cache's free pointers. */

@@ -19,12 +19,13 @@ import { GFP_NOWAIT, __GFP_ZERO } from "./gfp.ts";
 import { Slab, mem_map_state, page_is_slab, pfn_to_page } from "./page.ts";
 import {
   KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_NORMAL, KMALLOC_RECLAIM, KmemCache, SLAB_DOWN, SLAB_UP,
-  for_each_cache, init_cache_random_seq, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data,
+  for_each_cache, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data,
   slab_ops, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import {
   SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_PANIC, SLAB_RECLAIM_ACCOUNT,
 } from "./slab_layout.ts"; // prettier-ignore
+import { init_cache_random_seq } from "./slab_random.ts";
 import { MAX_PAGE_ORDER, node_state } from "./zone.ts";
 
 const boot_caches = static_data("boot_kmem_caches", { at: array(KmemCache, 2) });

@@ -38,11 +38,12 @@ import { GFP_RECLAIM_MASK, NUMA_NO_NODE, __GFP_COMP, __GFP_HARDWALL, __GFP_THISN
 import { PGTY_none, PGTY_slab, Page, page_address, page_to_nid, set_page_type, virt_to_head_page, type PagePtr } from "./page.ts"; // prettier-ignore
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
 import {
-  KmemCache, RandomSeq, kmalloc_fix_flags, kmem_cache_alloc_node, kmem_cache_free, oo_objects, oo_order, slab_data,
+  KmemCache, kmalloc_fix_flags, kmem_cache_alloc_node, kmem_cache_free, oo_objects, oo_order, slab_data,
   type CachePtr,
 } from "./slab_common.ts"; // prettier-ignore
 import { IN_OBJECT, OFF_SLAB } from "./slab_geometry.ts";
 import { SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";
+import { RandomSeq } from "./slab_random.ts";
 import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, mod_node_page_state } from "./vmstat.ts";
 import { NODE_DATA, node_state } from "./zone.ts";
 

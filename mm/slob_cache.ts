@@ -166,6 +166,7 @@ export const slob: SlabOps = {
   inspect,
   bootstrap,
   no_slabinfo: true,
+  shared_pages: () => slob_data.nr_pages,
   kmalloc: {
     max_size: PAGE_SIZE - KMALLOC_MINALIGN - 1,
     alloc: kmalloc_alloc,

@@ -31,13 +31,13 @@ import { CPU_OFFSET, cpu_regs, numa_node_id } from "../hal/cpu.ts";
 import { local_clock } from "../hal/clock.ts";
 import { ram32, ram_zero } from "../hal/ram.ts";
 import { static_data } from "../hal/image.ts";
-import { list_empty, list_next } from "../kernel/lib/list.ts";
+import { list_empty, list_next, list_prev } from "../kernel/lib/list.ts";
 import { pr_warn } from "../kernel/lib/printk.ts";
 import { spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { get_order } from "../kernel/lib/bitops.ts";
 import { should_failslab } from "./fault_inject.ts";
 import { GFP_NOWAIT, NUMA_NO_NODE, __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, format_gfp, gfp_zone } from "./gfp.ts";
-import { mempolicy_slab_node } from "./mempolicy.ts";
+import { mempolicy_slab_node } from "./mempolicy_alloc.ts";
 import { Slab, page_to_nid, type PagePtr, type SlabPtr } from "./page.ts";
 import { sheaf_alloc, sheaf_free, type SlabSide } from "./sheaf.ts";
 import { CACHE_NO_CPU_PARTIAL, KmemCache, cache_from_obj, oo_order, slab_data, type CachePtr } from "./slab_common.ts";
@@ -47,8 +47,8 @@ import {
   CPU_PARTIAL_ALLOC, CPU_PARTIAL_DRAIN, CPU_PARTIAL_FREE, CPU_PARTIAL_NODE, DEACTIVATE_BYPASS, DEACTIVATE_EMPTY,
   DEACTIVATE_FULL, DEACTIVATE_REMOTE_FREES, DEACTIVATE_TO_HEAD, DEACTIVATE_TO_TAIL, FREE_ADD_PARTIAL, FREE_FASTPATH,
   FREE_FROZEN, FREE_REMOVE_PARTIAL, FREE_SLAB, FREE_SLOWPATH, KmemCacheCpu, KmemCacheNode, add_full,
-  add_partial_locked, discard_slab, for_each_slab, get_freepointer, inc_slabs_node, new_slab, node_of, notify,
-  on_node_partial, remove_full, remove_partial_locked, set_freepointer, slab_address, slab_freelist, slab_frozen,
+  add_partial_locked, discard_slab, get_freepointer, inc_slabs_node, new_slab, node_of, notify,
+  on_node_partial, remove_full, remove_partial_locked, set_freepointer, slab_address, slab_freelist,
   slab_inuse, slab_order, slab_push, slab_take, slab_thaw, stat, virt_to_slab, was_full, type CpuPtr, type NodePtr,
 } from "./slub_slab.ts"; // prettier-ignore
 import { NODE_DATA, Zone, ZoneList, ZoneRef, ZONELIST_FALLBACK, for_each_online_node, local_memory_node, node_zonelist } from "./zone.ts"; // prettier-ignore
@@ -540,14 +540,36 @@ function slab_out_of_memory(cache: CachePtr, gfp: number, node: NodeId): void {
     const n = NODE_DATA(nid) === NULL ? NULL : KmemCache.node.get(cache, nid);
     if (n === NULL) continue;
     const objects = KmemCacheNode.total_objects.get(n);
-    pr_warn(`  node ${nid}: slabs: ${KmemCacheNode.nr_slabs.get(n)}, objs: ${objects}, free: ${count_free(n)}`);
+    pr_warn(`  node ${nid}: slabs: ${KmemCacheNode.nr_slabs.get(n)}, objs: ${objects}, free: ${count_free_approx(n)}`);
   }
 }
 
 /** Free objects on a node's partial slabs. */
 export function count_free(n: NodePtr): number {
+  return count_free_from(n, KmemCacheNode.nr_partial.get(n), list_next);
+}
+
+/** Slabs that are looked at for /proc/slabinfo, half of them at either end of the list. */
+const MAX_PARTIAL_TO_SCAN = 10_000;
+
+/** The same, of a list that is longer than that an estimate. */
+export function count_free_approx(n: NodePtr): number {
+  const nr = KmemCacheNode.nr_partial.get(n);
+  if (nr <= MAX_PARTIAL_TO_SCAN) return count_free(n);
+  const half = MAX_PARTIAL_TO_SCAN / 2;
+  const seen = count_free_from(n, half, list_next) + count_free_from(n, half, list_prev);
+  const whole = Math.floor(seen / MAX_PARTIAL_TO_SCAN) * nr;
+  const rest = Math.floor(((seen % MAX_PARTIAL_TO_SCAN) * nr) / MAX_PARTIAL_TO_SCAN);
+  return Math.min(whole + rest, KmemCacheNode.total_objects.get(n));
+}
+
+/** Free objects on the first `count` slabs of a partial list, from the end that `step` starts at. */
+function count_free_from(n: NodePtr, count: number, step: typeof list_next): number {
+  const head = KmemCacheNode.partial.at(n);
   let free = 0;
-  for (const slab of for_each_slab(n))
-    if (on_node_partial(slab) && !slab_frozen(slab)) free += Slab.objects.get(slab) - slab_inuse(slab);
+  for (let node = step(head), left = count; node !== head && left > 0; node = step(node), left--) {
+    const slab: SlabPtr = node - Slab.slab_list.offset;
+    free += Slab.objects.get(slab) - slab_inuse(slab);
+  }
   return free;
 }

@@ -23,22 +23,24 @@ import { GFP_DMA, GFP_DMA32, GFP_KERNEL, GFP_NOWAIT, __GFP_COMP, __GFP_RECLAIMAB
 import {
   PG_head, PG_workingset, Slab, page_flag, page_is_slab, page_to_nid, page_zonenum, type PagePtr, type SlabPtr,
 } from "./page.ts"; // prettier-ignore
+import { kmem_buckets_init } from "./kmem_buckets.ts";
 import { alloc_percpu, free_percpu } from "./percpu.ts";
 import {
   check_sheaves, flush_cpu_sheaves, flush_rcu_sheaf, free_rcu_sheaf, has_sheaves, init_sheaves, release_sheaves,
   shrink_barns,
 } from "./sheaf_cache.ts"; // prettier-ignore
 import {
-  KmemCache, MAX_SHEAF_CAPACITY, NO_FREEPTR, SLAB_DOWN, SLAB_PARTIAL, cache_random, for_each_cache, free_cache_random_seq,
-  init_cache_random_seq, kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order,
-  slab_data, type CachePtr, type SlabInfo, type SlabOps,
+  KmemCache, MAX_SHEAF_CAPACITY, NO_FREEPTR, SLAB_DOWN, SLAB_PARTIAL, cache_random, for_each_cache,
+  kmem_cache_alloc_node, kmem_cache_free, oo_make, oo_objects, oo_order, slab_data, type CachePtr, type SlabInfo,
+  type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import {
   SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_KMALLOC, SLAB_RECLAIM_ACCOUNT, calculate_cpu_partial, calculate_min_partial,
   calculate_order, calculate_sizes, cpu_partial_slabs, order_objects,
 } from "./slab_layout.ts"; // prettier-ignore
+import { free_cache_random_seq, init_cache_random_seq } from "./slab_random.ts";
 import {
-  flush_this_cpu, has_cpu_partial, partial_next, partial_slabs, set_fast_path, slub_alloc, slub_alloc_bulk, slub_free,
+  count_free_approx, flush_this_cpu, has_cpu_partial, partial_next, partial_slabs, set_fast_path, slub_alloc, slub_alloc_bulk, slub_free,
   slub_free_bulk,
 } from "./slub.ts"; // prettier-ignore
 import {
@@ -98,13 +100,14 @@ function bootstrap([node_cache, cache_cache]: readonly [CachePtr, CachePtr]): vo
   slab_data.kmem_cache_node = make_permanent(node_cache);
 }
 
-/** `kmalloc_sheaf=N`: kmalloc's own caches get sheaves of N objects, now that kmalloc works. */
+/** Now that kmalloc works: the cache of bucket sets; `kmalloc_sheaf=N` gives kmalloc's own caches sheaves of N objects. */
 function late_init(): void {
   const { min_order, max_order, min_objects } = slab_data;
   pr_notice(
     `SLUB: HWalign=64, Order=${min_order}-${max_order}, MinObjects=${min_objects}, ` +
       `CPUs=${nr_cpu_ids()}, Nodes=${node_state.nr_node_ids}`,
   );
+  kmem_buckets_init();
   const capacity = cmdline_number(0, "kmalloc_sheaf");
   if (capacity < 0 || capacity > MAX_SHEAF_CAPACITY) return;
   for (const cache of for_each_cache())
@@ -350,10 +353,8 @@ function inspect(cache: CachePtr, findings?: string[]): SlabInfo {
   for (const [, n] of cache_nodes(cache)) {
     info.num_slabs += KmemCacheNode.nr_slabs.get(n);
     info.num_objs += KmemCacheNode.total_objects.get(n);
-    for (const slab of for_each_slab(n)) {
-      in_use += slab_inuse(slab);
-      if (on_node_partial(slab)) free_on_partial += Slab.objects.get(slab) - slab_inuse(slab);
-    }
+    free_on_partial += count_free_approx(n);
+    for (const slab of for_each_slab(n)) in_use += slab_inuse(slab);
     if (findings) check_node(cache, n, findings);
   }
   info.active_slabs = info.num_slabs;

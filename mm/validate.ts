@@ -4,6 +4,7 @@
 import { KmemCache, for_each_cache, slab_ops } from "./slab_common.ts";
 import { locks_held } from "../kernel/lib/spinlock.ts";
 import { check_lru } from "./lru_check.ts";
+import { check_rmap } from "./rmap_check.ts";
 import { validate_vmap } from "./vmap_area.ts";
 import { validate_pages } from "./validate_pages.ts";
 
@@ -11,6 +12,7 @@ import { validate_pages } from "./validate_pages.ts";
 export function validate_mm(): string[] {
   const findings = validate_pages();
   check_lru(findings);
+  check_rmap(findings);
   validate_vmap(findings);
   for (const cache of for_each_cache()) {
     slab_ops().inspect(cache, findings);

@@ -18,12 +18,12 @@
  * to be named in /proc/vmallocinfo hands over a ksym.
  */
 import { NULL, PAGE_SIZE, align_up, virt_px, type NodeId, type Ptr, type Virt } from "../hal/addr.ts";
-import { this_cpu_ptr } from "../hal/cpu.ts";
 import { static_data } from "../hal/image.ts";
 import { mmu_load32, mmu_store64 } from "../hal/mmu.ts";
 import { struct } from "../hal/struct.ts";
 import { WARN_ON } from "../kernel/lib/bug.ts";
 import type { FnPtr } from "../kernel/lib/ksym.ts";
+import { CLAIM_VMALLOC, claiming, unclaim } from "./claims.ts";
 import {
   GFP_KERNEL, GFP_RECLAIM_MASK, NUMA_NO_NODE, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_NOFAIL, __GFP_NOWARN, __GFP_ZERO,
 } from "./gfp.ts"; // prettier-ignore
@@ -31,12 +31,11 @@ import { VMALLOC_END, VMALLOC_START, ptr_to_virt, virt_to_ptr } from "./kernel_m
 import { kfree, kmalloc_node } from "./kmalloc.ts";
 import { page_address, pfn_to_page, type PagePtr } from "./page.ts";
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
-import { alloc_pages_bulk } from "./page_bulk.ts";
+import { alloc_pages_bulk, alloc_pages_bulk_mempolicy } from "./page_bulk.ts";
 import {
   PAGE_KERNEL, PG_LEVEL_4K, for_each_leaf, init_mm, pte_alloc, pte_clear, pte_none, pte_offset, pte_pfn, pte_present,
   set_pte, type Pgprot,
 } from "./pgtable.ts"; // prettier-ignore
-import { page_fast } from "./plenty.ts";
 import { warn_alloc_text } from "./show_mem.ts";
 import { VmapArea, alloc_vmap_area, find_vmap_area, free_vmap_area, purge_vmap_areas, unlink_vmap_area } from "./vmap_area.ts"; // prettier-ignore
 import { node_state } from "./zone.ts";
@@ -79,8 +78,13 @@ export function vmalloc_node(size: number, node: NodeId, caller: FnPtr = NULL): 
 
 /** As vmalloc, with the caller's own flags and node. */
 export function __vmalloc_node(size: number, gfp: number, node: NodeId, caller: FnPtr = NULL): Virt {
+  return claiming(CLAIM_VMALLOC, () => vmalloc_area(size, gfp, node, caller));
+}
+
+function vmalloc_area(size: number, gfp: number, node: NodeId, caller: FnPtr): Virt {
   if (WARN_ON(size === 0, "vmalloc of 0 bytes")) return 0;
-  if (Math.floor(size / PAGE_SIZE) > node_state.totalram_pages) return failed(gfp, size, "exceeds total pages");
+  const is_too_large = size < 0 || Math.floor(size / PAGE_SIZE) > node_state.totalram_pages; // size_t has no sign
+  if (is_too_large) return failed(gfp, size, "exceeds total pages");
   const area = get_vm_area(size, VM_ALLOC, gfp, node, caller);
   if (area === NULL) return failed(gfp, size, "vm_struct allocation failed");
   return fill_area(area, gfp, node);
@@ -143,12 +147,14 @@ function alloc_page_array(bytes: number, gfp: number, node: NodeId, caller: FnPt
 /** Up to `nr` pages, fewer if there is no more memory. */
 function take_pages(nr: number, gfp: number, node: NodeId): PagePtr[] {
   const taken: PagePtr[] = [];
-  // A task's memory policy decides page by page; without one all come from one list.
-  const has_policy = node === NUMA_NO_NODE && page_fast.policy.get(this_cpu_ptr(page_fast.ptr)) !== NULL;
-  while (!has_policy && taken.length < nr) {
+  while (taken.length < nr) {
     const request = Math.min(BULK_PAGES, nr - taken.length);
     const pages: PagePtr[] = [];
-    const got = alloc_pages_bulk((gfp & ~__GFP_NOFAIL) | __GFP_NOWARN, request, pages, node);
+    const light = (gfp & ~__GFP_NOFAIL) | __GFP_NOWARN;
+    const got =
+      node === NUMA_NO_NODE
+        ? alloc_pages_bulk_mempolicy(light, request, pages)
+        : alloc_pages_bulk(light, request, pages, node);
     taken.push(...pages.slice(0, got));
     if (got < request) break;
   }
@@ -166,7 +172,7 @@ function map_pages(addr: Virt, pages: readonly PagePtr[], prot: Pgprot): boolean
   for (const [i, page] of pages.entries()) {
     const entry = pte_alloc(init_mm.tables, addr + i * PAGE_SIZE, PG_LEVEL_4K);
     if (entry === NULL) return false;
-    if (WARN_ON(!pte_none(entry), `vmap: ${virt_px(addr + i * PAGE_SIZE)} is mapped already`)) return false;
+    if (!pte_none(entry)) return !WARN_ON(true, `vmap: ${virt_px(addr + i * PAGE_SIZE)} is mapped already`);
     set_pte(entry, page_address(page), prot);
   }
   return true;
@@ -175,6 +181,7 @@ function map_pages(addr: Virt, pages: readonly PagePtr[], prot: Pgprot): boolean
 /** Gives memory back; 0 is ignored. Any page of an area will do for its address, as in Linux. */
 export function vfree(addr: Virt): void {
   if (addr === 0) return;
+  unclaim(CLAIM_VMALLOC, addr);
   const vm = remove_vm_area(addr, "vfree");
   if (vm === NULL) return;
   const pages = VmStruct.pages.get(vm);
@@ -200,17 +207,21 @@ function remove_vm_area(addr: Virt, who: string): VmStructPtr {
 /** Maps pages of the caller's at one range of addresses; 0 without memory. End it with vunmap; the pages stay the caller's. */
 export function vmap(pages: readonly PagePtr[], prot: Pgprot, caller: FnPtr = NULL): Virt {
   if (pages.length === 0 || pages.length > node_state.totalram_pages) return 0;
-  const vm = get_vm_area(pages.length * PAGE_SIZE, VM_MAP, GFP_KERNEL, NUMA_NO_NODE, caller);
-  if (vm === NULL) return 0;
-  const addr = VmStruct.addr.get(vm);
-  if (map_pages(addr, pages, prot)) return addr;
-  vunmap(addr);
-  return 0;
+  return claiming(CLAIM_VMALLOC, () => {
+    const vm = get_vm_area(pages.length * PAGE_SIZE, VM_MAP, GFP_KERNEL, NUMA_NO_NODE, caller);
+    if (vm === NULL) return 0;
+    const addr = VmStruct.addr.get(vm);
+    if (map_pages(addr, pages, prot)) return addr;
+    vunmap(addr);
+    return 0;
+  });
 }
 
 /** Ends a mapping of vmap. */
 export function vunmap(addr: Virt): void {
-  if (addr !== 0) kfree(remove_vm_area(addr, "vunmap"));
+  if (addr === 0) return;
+  unclaim(CLAIM_VMALLOC, addr);
+  kfree(remove_vm_area(addr, "vunmap"));
 }
 
 export function is_vmalloc_addr(addr: Virt): boolean {
