@@ -20,6 +20,8 @@ import { BUG_ON, KernelBug, KernelPanic, panic } from "./lib/bug.ts";
 import { cmdline_param } from "./lib/cmdline.ts";
 import { current_line, kernel_frames } from "./lib/dump_stack.ts";
 import { sprint_symbol } from "./lib/ksym.ts";
+import { set_running } from "./lib/owner.ts";
+import { set_in_interrupt } from "./lib/preempt.ts";
 import { pr_emerg } from "./lib/printk.ts";
 import { last_lock_taken, locks_held } from "./lib/spinlock.ts";
 import { SIGKILL, SIGSEGV } from "./signal.ts";
@@ -33,6 +35,7 @@ const oops_state = static_data("oops", { count: "u32" });
 
 /** Runs one kernel entry. Returns what `fn` returns; undefined after an oops. Throws KernelPanic when the machine stops. */
 export function kernel_entry<T>(kind: EntryKind, fn: () => T): T | undefined {
+  if (kind === "irq") set_in_interrupt(true);
   try {
     const result = fn();
     BUG_ON(locks_held() !== 0, "a kernel entry ends with a lock held");
@@ -41,6 +44,8 @@ export function kernel_entry<T>(kind: EntryKind, fn: () => T): T | undefined {
     if (!(error instanceof KernelPanic)) return survive(kind, error);
     if (has_listener("panic")) events.emit("panic", { text: error.message });
     throw error;
+  } finally {
+    if (kind === "irq") set_in_interrupt(false);
   }
 }
 
@@ -69,6 +74,7 @@ function survive(kind: EntryKind, error: unknown): undefined {
 
 function oops(kind: EntryKind, error: unknown): void {
   set_reclaim_flags(0); // if it was reclaiming, it does so no more
+  set_running(NULL);
   print_oops(error);
   const task = current_task();
   const idle = task === NULL || (TaskStruct.flags.get(task) & PF_IDLE) !== 0;

@@ -13,6 +13,7 @@
 import { NULL, hex } from "../hal/addr.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { static_data } from "../hal/image.ts";
+import { CLAIM_THREAD, unclaim } from "../mm/claims.ts";
 import { mmput } from "../mm/mmap.ts";
 import { journal_free } from "./journal.ts";
 import { BUG_ON, panic } from "./lib/bug.ts";
@@ -110,6 +111,7 @@ export function finish_task(task: TaskPtr): void {
 
 /** Takes a task that ended off all lists and frees it. */
 export function release_task(task: TaskPtr): void {
+  unclaim(CLAIM_THREAD, task);
   TaskStruct.state.set(task, EXIT_DEAD);
   spin_lock(tasklist.lock);
   list_del_init(TaskStruct.tasks.at(task));

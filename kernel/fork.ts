@@ -15,6 +15,7 @@
 import { NULL, PAGE_SIZE } from "../hal/addr.ts";
 import { events, has_listener } from "../hal/events.ts";
 import { static_data } from "../hal/image.ts";
+import { anon_vma_init } from "../mm/anon_vma.ts";
 import { zero_page_init } from "../mm/memory.ts";
 import { mpol_dup } from "../mm/mempolicy.ts";
 import { proc_caches_init } from "../mm/mm_types.ts";
@@ -41,6 +42,7 @@ const limits = static_data("fork_limits", { max_threads: "u32" });
 export function fork_init(): void {
   task_caches_init();
   proc_caches_init();
+  anon_vma_init();
   zero_page_init();
   user_fault_init();
   pid_init();

@@ -19,20 +19,28 @@ import { cmdline_param } from "./lib/cmdline.ts";
 import { is_err } from "./lib/errno.ts";
 import { pr_notice, pr_warn } from "./lib/printk.ts";
 import { schedule_until } from "./lockstep.ts";
+import { SYS_POWER_OFF, notifier_call_chain, reboot_notifier_list } from "./notifier.ts";
 import { oom_exit, oom_init } from "./oom.ts";
 import { find_task_by_pid } from "./pid.ts";
 import { forget_programs, spawn } from "./program.ts";
 import { SIGKILL } from "./signal.ts";
 import { register_syscall } from "./syscall.ts";
+import { workqueue_shutdown } from "./workqueue.ts";
 import {
   PF_KTHREAD, SYSTEM_HALT, SYSTEM_RUNNING, TaskStruct, current_task, for_each_process, idle_task, system_status,
   task_is_dead, tasklist, type TaskPtr,
 } from "./task.ts"; // prettier-ignore
+import "./mempolicy_calls.ts";
 import "./mm_calls.ts";
 import "./process_calls.ts";
 import "./programs/daemons.ts";
+import "./programs/files.ts";
 import "./programs/init.ts";
 import "./programs/memory.ts";
+import "./programs/processes.ts";
+import "./programs/sh.ts";
+import "./programs/text.ts";
+import "./programs/usertests.ts";
 import "./programs/workers.ts";
 
 /** Entries after which boot goes on without init. */
@@ -60,7 +68,7 @@ export function rest_init(): void {
   const name = cmdline_param("init") ?? "/init";
   forget_programs();
   kernel_entry("host", () => {
-    const init = spawn(idle_task(0), name, []);
+    const init = spawn(idle_task(0), name.replace(/^\/(s?bin\/)?/, ""), []); // it is part of the kernel, as an initramfs is
     if (is_err(init)) panic(`Requested init ${name} failed (error ${init}).`);
     kthread_run(kthreadd, NULL, "kthreadd");
     kswapd_init();
@@ -83,6 +91,8 @@ function end_task(task: TaskPtr): void {
 export function kernel_shutdown(): void {
   kernel_entry("host", () => {
     system_status.state = SYSTEM_HALT;
+    notifier_call_chain(reboot_notifier_list, SYS_POWER_OFF, NULL);
+    workqueue_shutdown();
     oom_exit();
     kswapd_stop();
     const [init, threads] = [find_task_by_pid(1), find_task_by_pid(2)];

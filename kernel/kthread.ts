@@ -8,9 +8,10 @@
  * (`wake_up_process`, a wait queue, a timer); EXIT: I have ended. Nothing needs to be restored when a realm attaches.
  */
 import { NULL, type Ptr } from "../hal/addr.ts";
-import { do_exit } from "./exit.ts";
+import { CLAIM_THREAD, claiming } from "../mm/claims.ts";
+import { do_exit, finish_task } from "./exit.ts";
 import { copy_process } from "./fork.ts";
-import { is_err } from "./lib/errno.ts";
+import { ENOMEM, is_err } from "./lib/errno.ts";
 import { ksym, ksym_address, ksym_fn, type AnyFn, type FnPtr } from "./lib/ksym.ts";
 import { find_task_by_pid } from "./pid.ts";
 import { sleep_on_rq, wake_up_process } from "./sched.ts";
@@ -21,6 +22,8 @@ import {
   TaskStruct,
   current_task,
   idle_task,
+  set_current_task,
+  task_is_dead,
   type TaskPtr,
 } from "./task.ts";
 
@@ -29,19 +32,22 @@ export const SLEEP = 1;
 export const EXIT = 2;
 export type Step = (arg: Ptr) => number;
 
-const kthread_entry = ksym("kthread_entry", (task: TaskPtr): void => {
+const kthread_step = (task: TaskPtr): number => {
   const verdict = (ksym_fn(TaskStruct.program.get(task)) as Step)(TaskStruct.arg.get(task));
   if (verdict === EXIT) do_exit(task, 0);
   // A step that put itself on a wait queue is asleep already.
   else if (verdict === SLEEP && TaskStruct.state.get(task) === TASK_RUNNING) sleep_on_rq(task, TASK_INTERRUPTIBLE);
-});
+  return verdict;
+};
+const kthread_entry = ksym("kthread_entry", (task: TaskPtr): void => void kthread_step(task));
 
 /** Makes a kernel thread that does not run yet; its parent is kthreadd. The task, or -EAGAIN or -ENOMEM. */
 export function kthread_create(step: AnyFn | FnPtr, arg: Ptr, name: string): TaskPtr {
-  const program = typeof step === "number" ? step : ksym_address(step);
+  const program = ksym_address(step);
   const kthreadd = find_task_by_pid(2);
   const parent = kthreadd === NULL ? idle_task(0) : kthreadd;
-  return copy_process({ parent, comm: name, entry: kthread_entry, program, arg, flags: PF_KTHREAD });
+  const wanted = { parent, comm: name, entry: kthread_entry, program, arg, flags: PF_KTHREAD };
+  return claiming(CLAIM_THREAD, () => copy_process(wanted), -ENOMEM);
 }
 
 /** Makes a kernel thread and starts it. */
@@ -51,10 +57,28 @@ export function kthread_run(step: AnyFn | FnPtr, arg: Ptr, name: string): TaskPt
   return task;
 }
 
-/** Asks a kernel thread to end: its step finds `kthread_should_stop()` true. */
+/** Steps that a thread which is asked to end gets before nobody waits for it any longer. */
+const STOP_STEPS = 1000;
+
+/**
+ * Asks a kernel thread to end, its step finds `kthread_should_stop()` true, and waits for that: its last steps run here.
+ * One that does not say EXIT goes on.
+ */
 export function kthread_stop(task: TaskPtr): void {
   TaskStruct.should_stop.set(task, 1);
   wake_up_process(task);
+  const caller = current_task();
+  if (caller === task) return;
+  set_current_task(task);
+  for (let i = 0; i < STOP_STEPS && !task_is_dead(task); i++) if (kthread_step(task) === SLEEP) break;
+  set_current_task(caller);
+  if (task_is_dead(task)) finish_task(task);
+}
+
+/** Ends a kernel thread and frees it. Context: not from an entry of its own. */
+export function kthread_end(task: TaskPtr): void {
+  if (!task_is_dead(task)) do_exit(task, 0);
+  finish_task(task);
 }
 
 /** True in the step of a thread that was asked to end. */

@@ -7,6 +7,8 @@
  *       return 0;                                      // the exit status
  *     });
  *
+ * A file in /bin names one: `#!program cat`. So exec goes through the page cache, as with any other system.
+ *
  * One entry of a program's task:
  *   1 a signal ends it
  *   2 the program runs up to its next system call, which is written into the journal as the call in progress
@@ -18,7 +20,7 @@
  * function of its arguments and its journal: no variables outside it, no clock, no randomness but by system call. One that
  * asks something else the second time is killed, as is one whose journal outgrows its limit.
  */
-import { NULL } from "../hal/addr.ts";
+import { NULL, type CpuId } from "../hal/addr.ts";
 import { image_symbols } from "../hal/image.ts";
 import { hash_text } from "../hal/struct.ts";
 import { Trap } from "../hal/trap.ts";
@@ -32,10 +34,14 @@ import { copy_process } from "./fork.ts";
 import {
   encode, journal_append, journal_begin_call, journal_last, journal_pending_call, journal_records, journal_start,
 } from "./journal.ts"; // prettier-ignore
-import { EFBIG, ENOENT, ENOMEM, ERESTARTSYS, is_err } from "./lib/errno.ts";
+import { bytes_to_string } from "./fs/bytes.ts";
+import { fput, get_file, replace_fd } from "./fs/file_table.ts";
+import { O_RDONLY, type FilePtr } from "./fs/fs.ts";
+import { do_filp_open, file_read } from "./fs/open.ts";
+import { EACCES, EFBIG, EISDIR, ELOOP, ENOENT, ENOEXEC, ENOMEM, ERESTARTSYS, is_err } from "./lib/errno.ts";
 import { ksym, ksym_fn, type FnPtr } from "./lib/ksym.ts";
 import { pr_err, pr_info } from "./lib/printk.ts";
-import { wake_up_process } from "./sched.ts";
+import { set_task_cpu, wake_up_process } from "./sched.ts";
 import { SIGABRT, SIGKILL, SIGXCPU, exit_on_signal } from "./signal.ts";
 import { sys, system_call, type Argument, type Sys, type SystemCall } from "./syscall.ts";
 import { Journal, TaskStruct, current_task, task_is_dead, task_name, type TaskPtr } from "./task.ts";
@@ -55,14 +61,55 @@ export function program(name: string, fn: ProgramFn): FnPtr {
   return ksym(`program:${name}`, fn);
 }
 
-/** A program by its name, which may have /, /bin/ or /sbin/ before it; NULL if there is none. */
+/** The program that was registered under a name; -ENOENT if there is none. */
 function find_program(name: string): FnPtr {
-  const wanted = `program:${basename(name)}`;
+  const wanted = `program:${name}`;
   for (const symbol of image_symbols("text")) if (symbol.name === wanted) return symbol.address;
-  return NULL;
+  return -ENOENT;
 }
 
-const basename = (path: string): string => path.replace(/^\/(s?bin\/)?/, "");
+const basename = (path: string): string => path.slice(path.lastIndexOf("/") + 1);
+
+/** Bytes of a file that exec looks at. */
+const BINPRM_BUF_SIZE = 256;
+/** Files that may name one another as the program to run them. */
+const MAX_INTERPRETERS = 4;
+
+/** What is to be run: a program, and what it is told. */
+interface Image {
+  readonly program: FnPtr;
+  readonly args: readonly unknown[];
+}
+
+/**
+ * What a name says is to be run, or -errno. A name without a slash is a program that is part of the kernel, as init's are.
+ * A path is of a file that begins with `#!program NAME`, or with `#!/path`: the program of that file is handed the path.
+ * Unlike Linux: whether the file's mode allows it is not asked.
+ */
+function load_image(name: string, args: readonly unknown[], depth = 0): Image | number {
+  if (!name.includes("/")) {
+    const program = find_program(name);
+    return is_err(program) ? program : { program, args };
+  }
+  const head = read_head(name);
+  if (typeof head === "number") return head;
+  const [, kind, path] = /^#!(program )?([\w./-]+)\n/.exec(head) ?? [];
+  if (path === undefined) return -ENOEXEC;
+  if (kind !== undefined) return path.includes("/") ? -ENOEXEC : load_image(path, args);
+  return depth >= MAX_INTERPRETERS
+    ? -ELOOP
+    : load_image(path.includes("/") ? path : `./${path}`, [name, ...args], depth + 1);
+}
+
+/** The first bytes of a file; -EACCES if it is none. */
+function read_head(path: string): string | number {
+  const file = do_filp_open(path, O_RDONLY, 0);
+  if (is_err(file)) return file;
+  const bytes = file_read(file, BINPRM_BUF_SIZE);
+  fput(file);
+  if (typeof bytes !== "number") return bytes_to_string(bytes);
+  return bytes === -EISDIR ? -EACCES : bytes;
+}
 
 interface Running {
   readonly execution: Execution;
@@ -142,10 +189,10 @@ function revive(task: TaskPtr): Execution | undefined {
   const started = user_mode(() => fn(sys, ...(argv.value as Argument[])));
   if ("thrown" in started) return uncaught(task, started.thrown);
   const execution = started.value;
-  let [steps, value, loads]: [number, unknown, number[]] = [0, undefined, []];
+  let [steps, value, loads]: [number, unknown, unknown[]] = [0, undefined, []];
   for (const record of records) {
     if (record.request_hash === LOADS) {
-      loads = record.value as number[];
+      loads = record.value as unknown[];
       continue;
     }
     const step = run(task, execution, value, loads);
@@ -163,12 +210,12 @@ function revive(task: TaskPtr): Execution | undefined {
 
 /** What a program came to: its next request as text, or its end; and what it loaded on the way. */
 type Stop = ({ request: string; status?: undefined } | { request?: undefined; status: number }) & {
-  loads: readonly number[];
+  loads: readonly unknown[];
   stray: boolean;
 };
 
 /** Lets the program run to its next yield or its end; with `replayed` loads, again. Undefined if it was killed. */
-function run(task: TaskPtr, execution: Execution, value: unknown, replayed?: readonly number[]): Stop | undefined {
+function run(task: TaskPtr, execution: Execution, value: unknown, replayed?: readonly unknown[]): Stop | undefined {
   const stop = user_step(() => {
     const step = execution.next(value);
     return step.done ? { status: Number(step.value ?? 0) } : { request: request_text(step.value) };
@@ -212,18 +259,22 @@ function exec_mmap(task: TaskPtr, mm: MmPtr): void {
 
 /** Lets a task become another program. 0, -ENOENT, -ENOMEM or -EFBIG; then it goes on as it was. */
 export function do_exec(task: TaskPtr, name: string, args: readonly unknown[]): number {
-  const address = find_program(name);
-  if (address === NULL) return -ENOENT;
+  const image = load_image(name, args);
+  return typeof image === "number" ? image : become(task, basename(name), image);
+}
+
+/** Gives a task another program, memory of its own for it, and an empty journal. */
+function become(task: TaskPtr, comm: string, image: Image): number {
   const mm = mm_for_exec();
   if (mm === NULL) return -ENOMEM;
-  const error = journal_start(TaskStruct.journal.at(task), basename(name), args);
+  const error = journal_start(TaskStruct.journal.at(task), comm, image.args);
   if (error !== 0) {
     mmput(mm);
     return error;
   }
   exec_mmap(task, mm);
-  TaskStruct.program.set(task, address);
-  TaskStruct.comm.set(task, basename(name));
+  TaskStruct.program.set(task, image.program);
+  TaskStruct.comm.set(task, comm);
   return 0;
 }
 
@@ -243,13 +294,27 @@ export function do_fork(parent: TaskPtr): number {
   return TaskStruct.pid.get(child);
 }
 
+/** What a program that is started gets besides its arguments. */
+export interface SpawnOptions {
+  /** Its files 0, 1, 2 …; the caller keeps its own uses. */
+  readonly files?: readonly FilePtr[];
+  /** Absent: the one with the least to do. */
+  readonly cpu?: CpuId;
+}
+
 /** Starts a program in a task of its own, as a child of `parent`. The task, or -errno. Context: may sleep. */
-export function spawn(parent: TaskPtr, name: string, args: readonly Argument[]): TaskPtr {
-  const address = find_program(name);
-  if (address === NULL) return -ENOENT;
-  const task = copy_process({ parent, comm: basename(name), entry: user_entry, program: address });
+export function spawn(parent: TaskPtr, name: string, args: readonly Argument[], options: SpawnOptions = {}): TaskPtr {
+  const image = load_image(name, args);
+  if (typeof image === "number") return image;
+  const task = copy_process({ parent, comm: basename(name), entry: user_entry, program: image.program });
   if (is_err(task)) return task;
-  const error = do_exec(task, name, args);
+  const { files = [], cpu } = options;
+  if (cpu !== undefined) set_task_cpu(task, cpu);
+  let error = become(task, basename(name), image);
+  for (const [fd, file] of files.entries()) {
+    if (error !== 0) break;
+    error = Math.min(replace_fd(TaskStruct.files.get(task), fd, get_file(file)), 0);
+  }
   if (error !== 0) {
     do_exit(task, SIGKILL);
     release_task(task);

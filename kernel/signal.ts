@@ -12,14 +12,24 @@ import { __ffs } from "./lib/bitops.ts";
 import { EINVAL, ESRCH } from "./lib/errno.ts";
 import { find_task_by_pid } from "./pid.ts";
 import { wake_up_process } from "./sched.ts";
-import { PF_KTHREAD, TASK_INTERRUPTIBLE, TaskStruct, is_global_init, task_is_dead, type TaskPtr } from "./task.ts";
+import {
+  PF_IDLE,
+  PF_KTHREAD,
+  TASK_INTERRUPTIBLE,
+  TaskStruct,
+  is_global_init,
+  task_is_dead,
+  type TaskPtr,
+} from "./task.ts";
 import { timer_delete } from "./timer.ts";
 import { finish_wait } from "./wait.ts";
 
+export const SIGINT = 2;
 export const SIGABRT = 6;
 export const SIGBUS = 7;
 export const SIGKILL = 9;
 export const SIGSEGV = 11;
+export const SIGPIPE = 13;
 export const SIGTERM = 15;
 export const SIGXCPU = 24;
 const NSIG = 32;
@@ -41,8 +51,9 @@ export function do_kill(pid: number, signal: number): number {
   return 0;
 }
 
-function send_signal(task: TaskPtr, signal: number): void {
-  const unkillable = is_global_init(task) || (TaskStruct.flags.get(task) & PF_KTHREAD) !== 0;
+/** Sends a signal to a task; init, kernel threads and idle tasks (the host's entries) ignore it. Context: any. */
+export function send_signal(task: TaskPtr, signal: number): void {
+  const unkillable = is_global_init(task) || (TaskStruct.flags.get(task) & (PF_KTHREAD | PF_IDLE)) !== 0;
   if (unkillable || task_is_dead(task)) return;
   TaskStruct.sig_pending.set(task, TaskStruct.sig_pending.get(task) | (1 << (signal - 1)));
   if (TaskStruct.state.get(task) !== TASK_INTERRUPTIBLE) return;

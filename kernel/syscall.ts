@@ -5,8 +5,9 @@
  *     yield sys.open("/a", 0)    { call: "open", args: ["/a", 0] }  ->  system_call("open", args)  ->  fs/…
  *
  * A file that implements calls registers each at module level, with the types of its parameters, one letter each: `n` a
- * whole number, `s` a string, or the address of one in the program's memory; those after a `?` may be left out, `*` stands for any more. The kernel checks them before the call, so an
- * implementation never sees an argument of another type:
+ * whole number; `s` a string, or the address of one in the program's memory; `p` an address, whatever number that is; `t` a
+ * text or an address; those after a `?` may be left out, `*` stands for any more. The kernel checks them before the call,
+ * so an implementation never sees an argument of another type:
  *
  *     register_syscall("kill", "nn", (pid: number, signal: number) => do_kill(pid, signal));
  *
@@ -51,7 +52,9 @@ export function system_call(name: string, args: readonly unknown[]): Result {
     const type = entry.types[i] ?? "*";
     const is_string = typeof arg === "string";
     if (type === "s" && !is_string) return call_with_user_string(name, args, i);
-    if (type === "n" ? !Number.isSafeInteger(arg) : !is_string && !Number.isSafeInteger(arg)) return -EINVAL;
+    if (type === "p" || type === "t") {
+      if (typeof arg !== "number" && (type === "p" || !is_string)) return -EINVAL;
+    } else if (type === "n" ? !Number.isSafeInteger(arg) : !is_string && !Number.isSafeInteger(arg)) return -EINVAL;
   }
   return entry.fn(...args);
 }
@@ -91,26 +94,57 @@ export const sys = Object.freeze({
   kill: (pid: number, signal: number) => call("kill", pid, signal),
   /** 32 random bits of the kernel. */
   getrandom: () => call("getrandom"),
-  /** Memory of zeroes, private to the program: its address. What it may be used for: PROT_*; how: MAP_*. */
+  /** Memory: its address. Of zeroes, private to the program; else say what it may be used for (PROT_*), how (MAP_*), where, and what file, from which byte on. */
   mmap: (bytes: number, ...rest: number[]) => call("mmap", bytes, ...rest),
   munmap: (va: number, bytes: number) => call("munmap", va, bytes),
   mprotect: (va: number, bytes: number, prot: number) => call("mprotect", va, bytes, prot),
+  /** With MADV_DONTNEED, 4: what lies there may go, and is as if it had just been mapped. */
+  madvise: (va: number, bytes: number, advice: number) => call("madvise", va, bytes, advice),
+  msync: (va: number, bytes: number, flags: number) => call("msync", va, bytes, flags),
   /** Moves the end of the heap; returns where it is then. */
   brk: (end = 0) => call("brk", end),
   /** Moves the end of the heap by so many bytes; returns where it was, or -ENOMEM. */
   sbrk: (bytes: number) => call("sbrk", bytes),
+  /** Where pages come from: of this task, and of a range of its memory. Modes MPOL_*; a bit a node. */
+  set_mempolicy: (mode: number, nodes = 0) => call("set_mempolicy", mode, nodes),
+  /** `{ policy, nodes }`; see mm/mempolicy.ts for MPOL_F_*. */
+  get_mempolicy: (flags = 0, va = 0) => call("get_mempolicy", flags, va),
+  mbind: (va: number, bytes: number, mode: number, nodes = 0, flags = 0) =>
+    call("mbind", va, bytes, mode, nodes, flags),
+  set_mempolicy_home_node: (va: number, bytes: number, node: number) =>
+    call("set_mempolicy_home_node", va, bytes, node, 0),
   /** Ticks since power-on. */
   clock: () => call("clock"),
   /** Writes a line to the kernel's log. */
   syslog: (text: string) => call("syslog", text),
   open: (path: Argument, flags = 0, mode = 0o644) => call("open", path, flags, mode),
   close: (fd: number) => call("close", fd),
-  read: (fd: number, bytes: number) => call("read", fd, bytes),
-  write: (fd: number, text: string) => call("write", fd, text),
+  /** `(fd, bytes)`: the bytes, as a string. `(fd, va, bytes)`: into memory; how many. Nothing at the end of the file. */
+  read: (fd: number, ...rest: number[]) => call("read", fd, ...rest),
+  /** `(fd, text)`, or `(fd, va, bytes)` from memory. How many bytes. */
+  write: (fd: number, from: Argument, ...bytes: number[]) => call("write", fd, from, ...bytes),
+  lseek: (fd: number, offset: number, whence = 0) => call("lseek", fd, offset, whence),
+  ftruncate: (fd: number, size: number) => call("ftruncate", fd, size),
+  dup: (fd: number) => call("dup", fd),
+  dup2: (from: number, to: number) => call("dup2", from, to),
+  /** `[to read from, to write to]`; with an address 0, and the two words there. */
+  pipe: (...rest: number[]) => call("pipe", ...rest),
   mkdir: (path: Argument, mode = 0o755) => call("mkdir", path, mode),
-  rmdir: (path: string) => call("rmdir", path),
+  rmdir: (path: Argument) => call("rmdir", path),
   unlink: (path: Argument) => call("unlink", path),
-  stat: (path: string) => call("stat", path),
-  readdir: (path: string) => call("readdir", path),
+  link: (path: Argument, name: Argument) => call("link", path, name),
+  symlink: (text: Argument, name: Argument) => call("symlink", text, name),
+  readlink: (path: Argument) => call("readlink", path),
+  rename: (path: Argument, to: Argument) => call("rename", path, to),
+  chdir: (path: Argument) => call("chdir", path),
+  /** The path of the directory; with an address and a size its length, and the path there. */
+  getcwd: (...rest: number[]) => call("getcwd", ...rest),
+  /** What an inode says, as an object; with an address 0, and `struct stat` there. */
+  stat: (path: Argument, ...va: number[]) => call("stat", path, ...va),
+  lstat: (path: Argument, ...va: number[]) => call("lstat", path, ...va),
+  fstat: (fd: number, ...va: number[]) => call("fstat", fd, ...va),
+  readdir: (path: Argument) => call("readdir", path),
+  /** Entries of an open directory, as `struct linux_dirent64`; how many bytes, 0 at the end. */
+  getdents: (fd: number, va: number, bytes: number) => call("getdents", fd, va, bytes),
 });
 export type Sys = typeof sys;

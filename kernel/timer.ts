@@ -11,8 +11,9 @@ import { NULL, type CpuId, type Ptr } from "../hal/addr.ts";
 import { smp_processor_id } from "../hal/cpu.ts";
 import { static_data } from "../hal/image.ts";
 import { struct } from "../hal/struct.ts";
+import { CLAIM_TIMER, claim, unclaim } from "../mm/claims.ts";
 import { ListHead, init_list_head, list_add, list_del_init, list_empty, list_next, list_prev } from "./lib/list.ts";
-import { ksym_fn, type FnPtr } from "./lib/ksym.ts";
+import { ksym_address, ksym_fn, type FnPtr } from "./lib/ksym.ts";
 import { SpinLock, spin_lock, spin_unlock } from "./lib/spinlock.ts";
 
 export const TimerList = struct("timer_list", {
@@ -32,9 +33,9 @@ export function timers_init(): void {
 }
 
 /** Makes a timer of an object whose bytes mean nothing yet. Suits a constructor. */
-export function timer_setup(timer: TimerPtr, fn: FnPtr, data: Ptr): void {
+export function timer_setup(timer: TimerPtr, fn: FnPtr | ((data: Ptr) => void), data: Ptr): void {
   init_list_head(TimerList.entry.at(timer));
-  TimerList.function.set(timer, fn);
+  TimerList.function.set(timer, ksym_address(fn));
   TimerList.data.set(timer, data);
 }
 
@@ -45,6 +46,8 @@ export function timer_pending(timer: TimerPtr): boolean {
 /** Arms a timer, or moves one that is armed. Context: any. */
 export function mod_timer(timer: TimerPtr, expires: number): void {
   const entry = TimerList.entry.at(timer);
+  unclaim(CLAIM_TIMER, timer);
+  claim(CLAIM_TIMER, timer);
   spin_lock(timer_base.lock);
   list_del_init(entry);
   TimerList.expires.set(timer, expires);
@@ -58,6 +61,7 @@ export function mod_timer(timer: TimerPtr, expires: number): void {
 /** Disarms a timer; true if it was armed. Context: any. */
 export function timer_delete(timer: TimerPtr): boolean {
   const pending = timer_pending(timer);
+  unclaim(CLAIM_TIMER, timer);
   spin_lock(timer_base.lock);
   list_del_init(TimerList.entry.at(timer));
   spin_unlock(timer_base.lock);

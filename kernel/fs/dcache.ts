@@ -18,7 +18,7 @@
 import { NULL, px, type NodeId, type Ptr } from "../../hal/addr.ts";
 import { atomic_add, atomic_add_return } from "../../hal/atomic.ts";
 import { static_data } from "../../hal/image.ts";
-import { ram8, ram_read_string, ram_zero } from "../../hal/ram.ts";
+import { ram8, ram_copy, ram_read_bytes, ram_read_string, ram_write_bytes, ram_zero } from "../../hal/ram.ts";
 import { GFP_KERNEL, GFP_KERNEL_ACCOUNT, __GFP_RECLAIMABLE } from "../../mm/gfp.ts";
 import { kfree, kmalloc } from "../../mm/kmalloc.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "../../mm/slab_common.ts";
@@ -257,6 +257,41 @@ function dentry_kill(dentry: DentryPtr): DentryPtr {
 export function d_delete(dentry: DentryPtr): void {
   if (Dentry.d_count.get(dentry) === 1) dentry_unlink_inode(dentry);
   else d_drop(dentry);
+}
+
+/**
+ * Gives a dentry the name and the place of another, negative one, which lookups no longer find then. Their uses of the
+ * two parents change hands with the places.
+ */
+export function d_move(dentry: DentryPtr, target: DentryPtr): void {
+  spin_lock(dcache.lock);
+  for (const each of [dentry, target]) {
+    hlist_del_init(Dentry.d_hash.at(each));
+    hlist_del_init(Dentry.d_sib.at(each));
+  }
+  swap_names(dentry, target);
+  for (const field of [Dentry.d_parent, Dentry.d_name_hash]) {
+    const mine = field.get(dentry);
+    field.set(dentry, field.get(target));
+    field.set(target, mine);
+  }
+  for (const each of [dentry, target])
+    hlist_add_head(Dentry.d_sib.at(each), Dentry.d_children.at(Dentry.d_parent.get(each)));
+  hlist_add_head(Dentry.d_hash.at(dentry), chain_of(Dentry.d_name_hash.get(dentry)));
+  spin_unlock(dcache.lock);
+}
+
+/** Exchanges two names; a long one is only pointed to. */
+function swap_names(a: DentryPtr, b: DentryPtr): void {
+  const own = [a, b].map((dentry) => Dentry.d_name.get(dentry) === Dentry.d_shortname.at(dentry));
+  const [name, length] = [Dentry.d_name.get(a), Dentry.d_name_len.get(a)];
+  const text = ram_read_bytes(Dentry.d_shortname.at(a), DNAME_INLINE_LEN);
+  ram_copy(Dentry.d_shortname.at(a), Dentry.d_shortname.at(b), DNAME_INLINE_LEN);
+  ram_write_bytes(Dentry.d_shortname.at(b), text);
+  Dentry.d_name.set(a, own[1] ? Dentry.d_shortname.at(a) : Dentry.d_name.get(b));
+  Dentry.d_name_len.set(a, Dentry.d_name_len.get(b));
+  Dentry.d_name.set(b, own[0] ? Dentry.d_shortname.at(b) : name);
+  Dentry.d_name_len.set(b, length);
 }
 
 /** Frees all unused descendants of a dentry. */

@@ -2,6 +2,7 @@
  * /proc/sys/vm/drop_caches: 1 drops clean page cache, 2 unused dentries and inodes, 3 both; 4 on top: says nothing of it.
  */
 import { static_data } from "../../hal/image.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
 import { GFP_KERNEL } from "../../mm/gfp.ts";
 import { shrink_slab } from "../../mm/shrinker.ts";
 import { DROP_PAGECACHE, DROP_SLAB, count_vm_event } from "../../mm/vmstat.ts";
@@ -9,7 +10,7 @@ import { for_each_online_node } from "../../mm/zone.ts";
 import { EINVAL } from "../lib/errno.ts";
 import { pr_info } from "../lib/printk.ts";
 import { TaskStruct, current_task } from "../task.ts";
-import { AddressSpace, Inode } from "./fs.ts";
+import { Inode } from "./fs.ts";
 import { invalidate_mapping_pages } from "./filemap.ts";
 import { ihold, iput, sb_inodes } from "./inode.ts";
 import { for_each_super } from "./super.ts";

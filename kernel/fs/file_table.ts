@@ -22,7 +22,7 @@ import { EBADF, EMFILE, ENFILE, ENOMEM } from "../lib/errno.ts";
 import { pr_info } from "../lib/printk.ts";
 import { spin_lock, spin_unlock } from "../lib/spinlock.ts";
 import { dput } from "./dcache.ts";
-import { File, FilesStruct, NR_OPEN_DEFAULT, type FilePtr, type FilesPtr } from "./fs.ts";
+import { File, FilesStruct, NR_OPEN_DEFAULT, file_ops, type FilePtr, type FilesPtr } from "./fs.ts";
 
 /** Most open files of a task. */
 export const RLIMIT_NOFILE = 1024;
@@ -73,6 +73,7 @@ export function get_file(file: FilePtr): FilePtr {
 export function fput(file: FilePtr): void {
   if (atomic_add_return(File.f_count.at(file), -1) > 0) return;
   const dentry = File.f_path_dentry.get(file);
+  if (dentry !== NULL) file_ops(file).release?.(file);
   kmem_cache_free(file_table.filp_cache, file);
   file_table.nr_files = file_table.nr_files - 1;
   dput(dentry);
@@ -139,6 +140,18 @@ export function fd_install(files: FilesPtr, fd: number, file: FilePtr): void {
   FdEntry.file.set(entry_at(files, fd), file);
   FilesStruct.next_fd.set(files, fd + 1);
   spin_unlock(FilesStruct.file_lock.at(files));
+}
+
+/** Enters a file under that number, in place of what has it, taking over the caller's use. The number, or -errno. */
+export function replace_fd(files: FilesPtr, fd: number, file: FilePtr): number {
+  const error = fd < 0 ? -EBADF : expand_files(files, fd);
+  if (error !== 0) {
+    fput(file);
+    return error === -EMFILE ? -EBADF : error;
+  }
+  close_fd(files, fd);
+  FdEntry.file.set(entry_at(files, fd), file);
+  return fd;
 }
 
 /** Takes a number back and ends its use of the file. 0 or -EBADF. */

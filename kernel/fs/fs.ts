@@ -16,14 +16,16 @@
  * list_lru_node.lock. None nests in another. Use counts are atomic. What keeps a whole operation on a directory or a
  * file to itself is that it runs in one kernel entry, and one CPU at a time runs entries.
  *
- * Unlike Linux: no i_rwsem, no RCU walk, no owners and permissions (everybody is root), no hard links, no rename, no
- * write-back; so `inode` is about half as large as Linux's. dentry, file, files_struct and xa_node have Linux's sizes.
+ * Unlike Linux: no i_rwsem, no RCU walk, no owners and permissions (everybody is root), no write-back; so `inode` is
+ * about half as large as Linux's. dentry, file, files_struct and xa_node have Linux's sizes.
  */
 import type { Ptr } from "../../hal/addr.ts";
 import { struct } from "../../hal/struct.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
+import type { VmaPtr } from "../../mm/mm_types.ts";
 import type { PagePtr } from "../../mm/page.ts";
 import { HlistHead, HlistNode } from "../lib/hlist.ts";
-import { ksym, ksym_fn, type FnPtr } from "../lib/ksym.ts";
+import { ksym, ksym_fn, record_of_running, type FnPtr } from "../lib/ksym.ts";
 import { ListHead } from "../lib/list.ts";
 import { SpinLock } from "../lib/spinlock.ts";
 
@@ -33,6 +35,8 @@ export const NAME_MAX = 255;
 export const DNAME_INLINE_LEN = 40;
 
 export const S_IFMT = 0o170000;
+export const S_IFIFO = 0o010000;
+export const S_IFCHR = 0o020000;
 export const S_IFLNK = 0o120000;
 export const S_IFREG = 0o100000;
 export const S_IFDIR = 0o040000;
@@ -44,6 +48,7 @@ export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
+export const O_NONBLOCK = 0o4000;
 export const O_DIRECTORY = 0o200000;
 export const FMODE_READ = 1;
 export const FMODE_WRITE = 2;
@@ -60,16 +65,6 @@ export const DCACHE_PERSISTENT = 0x1000; // one use is the file system's own
 /** Bits of `i_state`. */
 export const I_FREEING = 0x20;
 export const I_REFERENCED = 0x100;
-
-export const AddressSpace = struct("address_space", {
-  host: "*inode",
-  xa_lock: SpinLock, // i_pages.xa_lock: the tree and nrpages
-  xa_head: "*xa_node", // i_pages.xa_head: NULL, a page, or a node's address | 2
-  nrpages: "u64",
-  gfp_mask: "u32", // for its pages
-  flags: "u32",
-});
-export type MappingPtr = Ptr<"address_space">;
 
 export const Inode = struct("inode", {
   i_mode: "u16",
@@ -204,18 +199,33 @@ export interface InodeOps {
   mkdir?(dir: InodePtr, dentry: DentryPtr, mode: number): number;
   unlink?(dir: InodePtr, dentry: DentryPtr): number;
   rmdir?(dir: InodePtr, dentry: DentryPtr): number;
+  /** Gives a file one more name; `dentry` is negative. */
+  link?(inode: InodePtr, dir: InodePtr, dentry: DentryPtr): number;
+  /** Makes a link with that text. */
+  symlink?(dir: InodePtr, dentry: DentryPtr, text: string): number;
+  /** Removes what has the new name, if anything has; the caller moves the dentry afterwards. */
+  rename?(from_dir: InodePtr, from: DentryPtr, to_dir: InodePtr, to: DentryPtr): number;
   /** Text of a symbolic link, or -errno. */
   get_link?(inode: InodePtr): string | number;
 }
 /** What can be done with an open file. */
 export interface FileOps {
   open?(inode: InodePtr, file: FilePtr): number;
+  /** The last user has closed it. */
+  release?(file: FilePtr): void;
+  /**
+   * Puts the current task to sleep until what was answered with -EAGAIN may go on: FMODE_READ or FMODE_WRITE. Returns
+   * -ERESTARTSYS.
+   */
+  wait?(file: FilePtr, mode: number): number;
   /** At most `count` bytes from `pos` on, or -errno. */
   read?(file: FilePtr, pos: number, count: number): Uint8Array | number;
   /** Bytes written, or -errno. */
   write?(file: FilePtr, pos: number, bytes: Uint8Array): number;
   /** All entries but "." and "..", or -errno. */
   iterate?(file: FilePtr): Dirent[] | number;
+  /** Makes an area, whose offset and `vm_file` are set, one of this file: 0 or -errno. Absent: it cannot be mapped. */
+  mmap?(file: FilePtr, vma: VmaPtr): number;
 }
 export interface DentryOps {
   /** False: what the dentry says no longer holds. */
@@ -240,7 +250,8 @@ export interface FileSystemType {
 
 /** Gives a record of functions an address that structs in RAM can keep. Call it at module level. */
 export function ops_symbol<T extends object>(name: string, ops: T): FnPtr {
-  return ksym(name, () => ops);
+  const record = record_of_running(ops);
+  return ksym(name, () => record);
 }
 
 /** The record at such an address; an empty one for NULL. */

@@ -2,7 +2,7 @@
  * Boot and power-off of the file layer.
  *
  *     vfs_caches_init   caches and hash tables; nothing is mounted
- *     mnt_init          / , a ramfs with the directories that others are mounted on, and /tmp
+ *     mnt_init          / , a ramfs with the directories that others are mounted on, /tmp, and /bin, a link to usr/bin
  *     proc_root_init    /proc
  *     sysfs_init        /sys
  *     disc_init         /usr, the disc
@@ -17,7 +17,7 @@ import { files_init } from "./file_table.ts";
 import { fs_struct_init } from "./fs_struct.ts";
 import { inode_init } from "./inode.ts";
 import { kernfs_init, type KernfsPtr } from "./kernfs.ts";
-import { at_path, do_mkdirat, names_init } from "./namei.ts";
+import { at_path, do_mkdirat, do_symlink, names_init } from "./namei.ts";
 import { do_mount, namespace_init, register_filesystem, umount_all } from "./namespace.ts";
 import { proc_misc_init } from "./proc_misc.ts";
 import { proc_mm_init } from "./proc_mm.ts";
@@ -27,6 +27,10 @@ import { proc_exit, proc_init, proc_type } from "./procfs.ts";
 import { ramfs_type } from "./ramfs.ts";
 import { super_init } from "./super.ts";
 import { sysfs_exit, sysfs_root_init, sysfs_type } from "./sysfs.ts";
+import { extfrag_debug_init } from "./debugfs_extfrag.ts";
+import { memory_dev_init } from "./sysfs_memory.ts";
+import { devtmpfs_exit, devtmpfs_init, devtmpfs_type, proc_devices_init } from "./char_dev.ts";
+import { module_files_init } from "./module_files.ts";
 import { sysfs_node_init } from "./sysfs_node.ts";
 import { sysfs_slab_init } from "./sysfs_slab.ts";
 import { page_reclaim_init } from "./reclaim.ts";
@@ -45,7 +49,7 @@ export function vfs_caches_init(): void {
   kernfs_init();
   super_init();
   namespace_init();
-  for (const type of [sysfs_type, ramfs_type, proc_type, discfs_type]) register_filesystem(type);
+  for (const type of [sysfs_type, ramfs_type, proc_type, devtmpfs_type, discfs_type]) register_filesystem(type);
 }
 
 function must(error: number, what: string): void {
@@ -55,7 +59,8 @@ function must(error: number, what: string): void {
 /** Mounts the root file system. */
 export function mnt_init(): void {
   must(do_mount(ramfs_type), "Failed to mount the root file system");
-  for (const path of ["/proc", "/sys", "/tmp", "/usr"]) must(do_mkdirat(path, 0o755), `Failed to make ${path}`);
+  for (const path of ["/proc", "/sys", "/dev", "/tmp", "/usr"]) must(do_mkdirat(path, 0o755), `Failed to make ${path}`);
+  must(do_symlink("usr/bin", "/bin"), "Failed to make /bin");
 }
 
 function mount_at(path: string, type: number, info: number): void {
@@ -78,6 +83,7 @@ export function proc_root_init(): void {
   proc_misc_init();
   proc_sys_init();
   proc_pid_init();
+  proc_devices_init();
 }
 
 /** Mounts /sys and fills it. */
@@ -85,6 +91,10 @@ export function sysfs_init(): void {
   mount_kernfs("/sys", sysfs_type, sysfs_root_init());
   sysfs_slab_init();
   sysfs_node_init();
+  memory_dev_init();
+  extfrag_debug_init();
+  module_files_init();
+  mount_kernfs("/dev", devtmpfs_type, devtmpfs_init());
 }
 
 /** Mounts /usr. */
@@ -95,6 +105,7 @@ export function disc_init(): void {
 /** Takes everything down. No task and no open file is left. */
 export function fs_shutdown(): void {
   umount_all();
+  devtmpfs_exit();
   sysfs_exit();
   proc_exit();
 }

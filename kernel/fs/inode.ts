@@ -19,6 +19,7 @@ import { local_clock } from "../../hal/clock.ts";
 import { events, has_listener } from "../../hal/events.ts";
 import { static_data } from "../../hal/image.ts";
 import { ram_zero } from "../../hal/ram.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL } from "../../mm/gfp.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "../../mm/slab_common.ts";
 import { SLAB_ACCOUNT, SLAB_PANIC, SLAB_RECLAIM_ACCOUNT } from "../../mm/slab_layout.ts";
@@ -27,7 +28,7 @@ import { hlist_add_head, hlist_del_init, hlist_for_each, hlist_unhashed } from "
 import { ksym } from "../lib/ksym.ts";
 import { init_list_head, list_add, list_del_init, list_empty, list_next, type ListPtr } from "../lib/list.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../lib/spinlock.ts";
-import { AddressSpace, I_FREEING, I_REFERENCED, Inode, SB_ACTIVE, SuperBlock, is_dir, sb_type, type InodePtr, type SbPtr } from "./fs.ts"; // prettier-ignore
+import { I_FREEING, I_REFERENCED, Inode, SB_ACTIVE, SuperBlock, is_dir, sb_type, type InodePtr, type SbPtr } from "./fs.ts"; // prettier-ignore
 import { truncate_inode_pages } from "./filemap.ts";
 import { alloc_large_system_hash, hash_chain } from "./hashtable.ts";
 import { LRU_REMOVED, LRU_ROTATE, list_lru_add_obj, list_lru_del_obj, list_lru_walk_node } from "./list_lru.ts";
@@ -96,6 +97,7 @@ function inode_init_always(inode: InodePtr, sb: SbPtr, ino: number, mode: number
   Inode.i_private.set(inode, NULL);
   Inode.i_fsdata.set(inode, 0);
   AddressSpace.gfp_mask.set(Inode.i_data.at(inode), GFP_HIGHUSER_MOVABLE);
+  AddressSpace.flags.set(Inode.i_data.at(inode), 0);
 }
 
 const chain_of = (sb: SbPtr, ino: number): Ptr<"hlist_head"> =>

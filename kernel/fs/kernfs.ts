@@ -25,7 +25,7 @@ import { ListHead, init_list_head, list_add_tail, list_del, list_next } from "..
 import { bytes_of, bytes_to_string } from "./bytes.ts";
 import { d_add, d_is_negative, d_make_root, d_name } from "./dcache.ts";
 import {
-  Dentry, File, Inode, O_ACCMODE, O_RDONLY, O_WRONLY, SB_NONEGATIVE, S_IFDIR, S_IFLNK, S_IFMT,
+  Dentry, File, Inode, O_ACCMODE, O_RDONLY, O_WRONLY, SB_NONEGATIVE, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT,
   S_IFREG, SuperBlock, ops_symbol, type DentryOps, type DentryPtr, type Dirent, type FileOps, type FilePtr,
   type InodeOps, type InodePtr, type SbPtr,
 } from "./fs.ts"; // prettier-ignore
@@ -38,7 +38,7 @@ export const KernfsNode = struct("kernfs_node", {
   children: ListHead,
   mode: "u32",
   id: "u32",
-  show: "*fn", // (instance) => text; of a link: where it leads
+  show: "*fn", // (instance) => text; of a link: where it leads; of a device: its file operations
   store: "*fn", // (instance, text) => 0 or -errno
   names: "*fn", // (instance of the parent) => names[]; NULL: a node that stands for itself
   find: "*fn", // (instance of the parent, name) => instance or -errno
@@ -188,7 +188,8 @@ function kernfs_get_inode(sb: SbPtr, node: KernfsPtr, instance: number): InodePt
   Inode.i_private.set(inode, node);
   Inode.i_fsdata.set(inode, instance);
   Inode.i_op.set(inode, (mode & S_IFMT) === S_IFDIR ? dir_iops : (mode & S_IFMT) === S_IFLNK ? link_iops : NULL);
-  Inode.i_fop.set(inode, (mode & S_IFMT) === S_IFDIR ? dir_fops : file_fops);
+  const is_device = (mode & S_IFMT) === S_IFCHR;
+  Inode.i_fop.set(inode, (mode & S_IFMT) === S_IFDIR ? dir_fops : is_device ? KernfsNode.show.get(node) : file_fops);
   return inode;
 }
 
@@ -241,7 +242,10 @@ function kernfs_read(file: FilePtr, pos: number, count: number): Uint8Array | nu
   const inode = File.f_inode.get(file);
   const show = KernfsNode.show.get(node_of(inode));
   const text = show === NULL ? "" : (ksym_fn(show) as Show)(instance_of(inode));
-  return typeof text === "number" ? text : bytes_of(text.slice(pos, pos + count));
+  if (typeof text === "number") return text;
+  // What it said first is as long as it is for this file, however long it is by the next read.
+  if (pos === 0) File.f_prev_end.set(file, text.length);
+  return bytes_of(text.slice(pos, Math.min(pos + count, File.f_prev_end.get(file))));
 }
 
 function kernfs_write(file: FilePtr, _pos: number, bytes: Uint8Array): number {

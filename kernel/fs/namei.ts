@@ -8,7 +8,7 @@
  *   3 symbolic links     replaced by their text, at most 40 in one walk
  *   4 mounts             the root of whatever is mounted there
  *
- * Unlike Linux: there is no current directory (a path without "/" starts at the root), no permission is checked.
+ * A path without "/" starts at the current task's directory. Unlike Linux: no permission is checked.
  */
 import { NULL, type Ptr } from "../../hal/addr.ts";
 import { static_data } from "../../hal/image.ts";
@@ -17,14 +17,16 @@ import { GFP_KERNEL } from "../../mm/gfp.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "../../mm/slab_common.ts";
 import { SLAB_HWCACHE_ALIGN, SLAB_PANIC } from "../../mm/slab_layout.ts";
 import {
-  EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, ENOTEMPTY, EPERM, is_err,
+  EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, ENOTEMPTY, EPERM, EXDEV,
+  is_err,
 } from "../lib/errno.ts"; // prettier-ignore
-import { d_alloc, d_invalidate, d_is_negative, d_lookup, dget, dput } from "./dcache.ts";
+import { d_alloc, d_invalidate, d_is_negative, d_lookup, d_move, d_unhashed, dget, dput } from "./dcache.ts";
 import {
-  DCACHE_MOUNTED, Dentry, Mount, NAME_MAX, PATH_MAX, S_IFLNK, inode_ops, inode_type, is_dir, ops_at, type DentryOps,
+  DCACHE_MOUNTED, Dentry, Inode, Mount, NAME_MAX, PATH_MAX, S_IFLNK, inode_ops, inode_type, is_dir, ops_at, type DentryOps,
   type DentryPtr, type InodeOps, type InodePtr, type MountPtr,
 } from "./fs.ts"; // prettier-ignore
-import { lookup_mnt, root_path } from "./namespace.ts";
+import { current_path, set_fs_pwd } from "./fs_struct.ts";
+import { d_path, lookup_mnt, root_path } from "./namespace.ts";
 
 const MAXSYMLINKS = 40;
 const names = static_data("names", { cache: "*kmem_cache" });
@@ -63,7 +65,7 @@ export interface Nameidata {
 }
 
 function nd_start(): Nameidata {
-  const { mnt, dentry } = root_path();
+  const { mnt, dentry } = current_path();
   return { mnt, dentry: dget(dentry), links: 0 };
 }
 
@@ -87,6 +89,7 @@ export function lookup_one(dir: DentryPtr, name: string): DentryPtr {
     dput(cached);
   }
   const dir_inode = Dentry.d_inode.get(dir);
+  if (Inode.i_nlink.get(dir_inode) === 0) return -ENOENT; // it was removed
   const { lookup } = inode_ops(dir_inode);
   if (!lookup) return -ENOTDIR;
   const dentry = d_alloc(dir, name);
@@ -227,4 +230,119 @@ export function do_rmdir(path: string): number {
       return remove(nd, last, check, inode_ops(nd_inode(nd)).rmdir);
     }),
   );
+}
+
+/** Text of a symbolic link, or -errno. */
+export function do_readlink(path: string): string | number {
+  return with_name(path, (text) =>
+    at_path<string>(text, false, (nd) => inode_ops(nd_inode(nd)).get_link?.(nd_inode(nd)) ?? -EINVAL),
+  );
+}
+
+/** Makes a symbolic link of that text. 0 or -errno. */
+export function do_symlink(target: string, path: string): number {
+  if (target === "" || target.length >= PATH_MAX) return target === "" ? -ENOENT : -ENAMETOOLONG;
+  return with_name(path, (name) => in_new_place(name, (nd, dentry) => inode_ops(nd_inode(nd)).symlink?.(nd_inode(nd), dentry, target) ?? -EPERM)); // prettier-ignore
+}
+
+/** Runs `fn` with the negative dentry of a path that nothing has; -EEXIST if something has. */
+function in_new_place(path: string, fn: (nd: Nameidata, dentry: DentryPtr) => number): number {
+  return with_parent(path, (nd, last, slash) => {
+    if (is_special(last)) return -EEXIST;
+    const dentry = lookup_one(nd.dentry, last);
+    if (is_err(dentry)) return dentry;
+    const error = d_is_negative(dentry) ? (slash ? -ENOENT : fn(nd, dentry)) : -EEXIST;
+    dput(dentry);
+    return error;
+  });
+}
+
+/** Gives a file one more name. 0 or -errno. */
+export function do_link(old_path: string, new_path: string): number {
+  return with_name(old_path, (old_text) =>
+    with_name(new_path, (new_text) =>
+      at_path(old_text, false, (old) =>
+        in_new_place(new_text, (nd, dentry) => {
+          if (nd.mnt !== old.mnt) return -EXDEV;
+          if (is_dir(nd_inode(old))) return -EPERM;
+          return inode_ops(nd_inode(nd)).link?.(nd_inode(old), nd_inode(nd), dentry) ?? -EPERM;
+        }),
+      ),
+    ),
+  );
+}
+
+/** Moves a file or a directory to another name, over what has that name. 0 or -errno. */
+export function do_rename(old_path: string, new_path: string): number {
+  return with_name(old_path, (old_text) =>
+    with_name(new_path, (new_text) =>
+      with_parent(old_text, (from, old_last, old_slash) =>
+        with_parent(new_text, (to, new_last, new_slash) => {
+          if (from.mnt !== to.mnt) return -EXDEV;
+          if (is_special(old_last) || is_special(new_last)) return -EBUSY;
+          return rename_in(from, old_last, to, new_last, old_slash || new_slash);
+        }),
+      ),
+    ),
+  );
+}
+
+/** `slash`: one of the paths says that it is of a directory. */
+function rename_in(from: Nameidata, old_last: string, to: Nameidata, new_last: string, slash: boolean): number {
+  const source = lookup_one(from.dentry, old_last);
+  if (is_err(source)) return source;
+  const target = lookup_one(to.dentry, new_last);
+  if (is_err(target)) {
+    dput(source);
+    return target;
+  }
+  const error = may_rename(source, to.dentry, target, slash) || vfs_rename(from, source, to, target);
+  dput(target);
+  dput(source);
+  return error;
+}
+
+function may_rename(source: DentryPtr, to: DentryPtr, target: DentryPtr, slash: boolean): number {
+  const [inode, over] = [Dentry.d_inode.get(source), Dentry.d_inode.get(target)];
+  if (inode === NULL) return -ENOENT;
+  if (inode === over) return 0;
+  if (slash && !is_dir(inode)) return -ENOTDIR;
+  if (is_ancestor(source, to)) return -EINVAL;
+  if (over !== NULL && is_ancestor(target, source)) return -ENOTEMPTY;
+  if (over !== NULL && is_dir(inode) !== is_dir(over)) return is_dir(over) ? -EISDIR : -ENOTDIR;
+  return (Dentry.d_flags.get(source) | Dentry.d_flags.get(target)) & DCACHE_MOUNTED ? -EBUSY : 0;
+}
+
+/** True if `dentry` is `above` or lies below it. */
+function is_ancestor(above: DentryPtr, dentry: DentryPtr): boolean {
+  for (let at = dentry; ; at = Dentry.d_parent.get(at)) {
+    if (at === above) return true;
+    if (Dentry.d_parent.get(at) === at) return false;
+  }
+}
+
+function vfs_rename(from: Nameidata, source: DentryPtr, to: Nameidata, target: DentryPtr): number {
+  if (Dentry.d_inode.get(source) === Dentry.d_inode.get(target)) return 0; // two names of one file, as in POSIX
+  const { rename } = inode_ops(nd_inode(from));
+  if (!rename) return -EPERM;
+  const error = rename(nd_inode(from), source, nd_inode(to), target);
+  if (error === 0) d_move(source, target);
+  return error;
+}
+
+/** Moves the current task to a directory. 0 or -errno. */
+export function do_chdir(path: string): number {
+  return with_name(path, (text) =>
+    at_path(text, true, (nd) => {
+      if (!is_dir(nd_inode(nd))) return -ENOTDIR;
+      set_fs_pwd(nd);
+      return 0;
+    }),
+  );
+}
+
+/** The current task's directory, or -ENOENT if it was removed. */
+export function do_getcwd(): string | number {
+  const pwd = current_path();
+  return d_unhashed(pwd.dentry) && Dentry.d_parent.get(pwd.dentry) !== pwd.dentry ? -ENOENT : d_path(pwd);
 }

@@ -4,11 +4,12 @@
  * Every function here takes an open file (`struct file`), wherever it is known from: a task's table (syscalls.ts), or
  * the console (vfs.ts). Contents are bytes.
  */
-import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOTDIR, is_err } from "../lib/errno.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
+import { EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ENOTDIR, ESPIPE, is_err } from "../lib/errno.ts";
 import { d_is_negative, dget, dput } from "./dcache.ts";
 import {
-  AddressSpace, FMODE_READ, FMODE_WRITE, File, Inode, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_TRUNC, SEEK_CUR,
-  SEEK_END, SEEK_SET, SuperBlock, file_ops, is_dir, type Dirent, type FilePtr,
+  FMODE_READ, FMODE_WRITE, File, Inode, O_ACCMODE, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_TRUNC, SEEK_CUR,
+  SEEK_END, SEEK_SET, S_IFIFO, SuperBlock, file_ops, inode_type, is_dir, type Dirent, type FilePtr, type InodePtr,
 } from "./fs.ts"; // prettier-ignore
 import { alloc_empty_file, fput } from "./file_table.ts";
 import { MAX_LFS_FILESIZE, truncate_setsize } from "./filemap.ts";
@@ -79,8 +80,8 @@ export function file_read(file: FilePtr, count: number): Uint8Array | number {
   if (count < 0) return -EINVAL;
   if (is_dir(File.f_inode.get(file))) return -EISDIR;
   const pos = File.f_pos.get(file);
-  const result = file_ops(file).read?.(file, pos, count) ?? -EINVAL;
-  if (typeof result !== "number") File.f_pos.set(file, pos + result.length);
+  const result = count === 0 ? new Uint8Array() : (file_ops(file).read?.(file, pos, count) ?? -EINVAL);
+  if (typeof result !== "number" && is_seekable(file)) File.f_pos.set(file, pos + result.length);
   return result;
 }
 
@@ -90,12 +91,15 @@ export function file_write(file: FilePtr, bytes: Uint8Array): number {
   const append = (File.f_flags.get(file) & O_APPEND) !== 0;
   const pos = append ? Inode.i_size.get(File.f_inode.get(file)) : File.f_pos.get(file);
   const written = file_ops(file).write?.(file, pos, bytes) ?? -EINVAL;
-  if (written > 0) File.f_pos.set(file, pos + written);
+  if (written > 0 && is_seekable(file)) File.f_pos.set(file, pos + written);
   return written;
 }
 
+const is_seekable = (file: FilePtr): boolean => inode_type(File.f_inode.get(file)) !== S_IFIFO;
+
 /** Moves a file's position. The new one, or -errno. */
 export function file_llseek(file: FilePtr, offset: number, whence: number): number {
+  if (!is_seekable(file)) return -ESPIPE;
   if (whence !== SEEK_SET && whence !== SEEK_CUR && whence !== SEEK_END) return -EINVAL;
   const size = Inode.i_size.get(File.f_inode.get(file));
   const from = whence === SEEK_SET ? 0 : whence === SEEK_CUR ? File.f_pos.get(file) : size;
@@ -107,7 +111,7 @@ export function file_llseek(file: FilePtr, offset: number, whence: number): numb
 
 /** Sets the size of a file that is open for writing. 0 or -errno. */
 export function file_truncate(file: FilePtr, size: number): number {
-  if (!(File.f_mode.get(file) & FMODE_WRITE) || size < 0) return -EINVAL;
+  if (!(File.f_mode.get(file) & FMODE_WRITE) || size < 0 || !is_seekable(file)) return -EINVAL;
   return size > MAX_LFS_FILESIZE ? -EFBIG : truncate_setsize(File.f_inode.get(file), size);
 }
 
@@ -131,18 +135,22 @@ export interface Stat {
 
 /** What stat shows of a path; a link at its end is shown itself unless `follow`. -errno if there is nothing. */
 export function vfs_stat(path: string, follow: boolean): Stat | number {
-  return with_name(path, (text) =>
-    at_path<Stat>(text, follow, (nd) => {
-      const inode = nd_inode(nd);
-      return {
-        dev: SuperBlock.s_dev.get(Inode.i_sb.get(inode)),
-        ino: Inode.i_ino.get(inode),
-        mode: Inode.i_mode.get(inode),
-        nlink: Inode.i_nlink.get(inode),
-        size: Inode.i_size.get(inode),
-        blocks: AddressSpace.nrpages.get(Inode.i_data.at(inode)) * 8,
-        mtime: Inode.i_mtime.get(inode),
-      };
-    }),
-  );
+  return with_name(path, (text) => at_path<Stat>(text, follow, (nd) => inode_stat_of(nd_inode(nd))));
+}
+
+/** What stat shows of an open file. */
+export function file_stat(file: FilePtr): Stat {
+  return inode_stat_of(File.f_inode.get(file));
+}
+
+function inode_stat_of(inode: InodePtr): Stat {
+  return {
+    dev: SuperBlock.s_dev.get(Inode.i_sb.get(inode)),
+    ino: Inode.i_ino.get(inode),
+    mode: Inode.i_mode.get(inode),
+    nlink: Inode.i_nlink.get(inode),
+    size: Inode.i_size.get(inode),
+    blocks: AddressSpace.nrpages.get(Inode.i_data.at(inode)) * 8,
+    mtime: Inode.i_mtime.get(inode),
+  };
 }

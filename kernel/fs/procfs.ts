@@ -8,22 +8,33 @@
  */
 import { NULL } from "../../hal/addr.ts";
 import { static_data } from "../../hal/image.ts";
-import { ksym, type FnPtr } from "../lib/ksym.ts";
+import { CLAIM_PROC, claiming, unclaim } from "../../mm/claims.ts";
+import { ENOMEM } from "../lib/errno.ts";
+import { ksym, ksym_address, type FnPtr } from "../lib/ksym.ts";
 import { SB_NONEGATIVE, S_IFDIR, SuperBlock, ops_symbol, type FileSystemType } from "./fs.ts";
-import { file_mode, kernfs_create, kernfs_fill_super, kernfs_new_node, kernfs_remove, kernfs_text, kernfs_walk, type KernfsEntry, type KernfsPtr, type Show } from "./kernfs.ts"; // prettier-ignore
+import { file_mode, kernfs_create, kernfs_fill_super, kernfs_new_node, kernfs_remove, kernfs_text, kernfs_walk, type KernfsEntry, type KernfsPtr, type Show, type Store } from "./kernfs.ts"; // prettier-ignore
 
 const proc = static_data("proc_root", { root: "*kernfs_node" });
 
 export interface ProcFile {
-  /** Default 0444. */
+  /** Default 0444, with `store` 0644. */
   readonly mode?: number;
-  readonly show?: FnPtr;
-  readonly store?: FnPtr;
+  readonly show?: FnPtr | Show;
+  readonly store?: FnPtr | Store;
 }
 
 /** Makes a file of /proc. Its node, or -EEXIST, -ENOMEM. */
 export function proc_create(path: string, file: ProcFile): KernfsPtr {
-  return kernfs_create(proc.root, path, { ...file, mode: file_mode(file.mode ?? 0o444) });
+  const { mode = file.store ? 0o644 : 0o444, show, store } = file;
+  const spec = { mode: file_mode(mode), show: ksym_address(show), store: ksym_address(store) };
+  return claiming(CLAIM_PROC, () => kernfs_create(proc.root, path, spec), -ENOMEM);
+}
+
+/** Takes a file that proc_create made out of /proc; NULL and -errno are ignored. */
+export function proc_remove(node: KernfsPtr): void {
+  if (node <= 0) return;
+  unclaim(CLAIM_PROC, node);
+  kernfs_remove(node);
 }
 
 /** Names the producer of a file of /proc after the file. Call it at module level. */

@@ -1,14 +1,15 @@
 /**
- * What reclaim of pages (mm/vmscan.ts) asks of the file layer: to take a page out of its file.
+ * What reclaim (mm/vmscan.ts) and migration (mm/migrate.ts) ask of the file layer: to take a page out of its file, or to put
+ * another in its place.
  *
  * Locks: address_space.xa_lock.
  */
 import { NULL } from "../../hal/addr.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
 import { PG_dirty, Page, page_flag, type PagePtr } from "../../mm/page.ts";
 import { set_reclaim_slot } from "../../mm/reclaim_state.ts";
 import { ksym } from "../lib/ksym.ts";
-import { delete_from_page_cache } from "./filemap.ts";
-import { AddressSpace } from "./fs.ts";
+import { delete_from_page_cache, replace_page_cache_page } from "./filemap.ts";
 import { inode_add_lru } from "./inode.ts";
 
 /** The cache's use of a page, and that of the caller, who isolated it. */
@@ -27,7 +28,10 @@ function remove_mapping(page: PagePtr): boolean {
 }
 ksym("remove_mapping", remove_mapping);
 
+ksym("replace_page", replace_page_cache_page);
+
 /** Boot. */
 export function page_reclaim_init(): void {
   set_reclaim_slot("remove_mapping", remove_mapping);
+  set_reclaim_slot("replace_page", replace_page_cache_page);
 }

@@ -1,5 +1,5 @@
 /** Text forms that the files of /proc and /sys share: C's widths, sets of CPUs and nodes, numbers that are written. */
-import { EINVAL } from "../lib/errno.ts";
+import { EINVAL, ERANGE } from "../lib/errno.ts";
 
 /** `%Nlu`: a number or a word at the right end of `width` places. */
 export function lpad(value: number | string, width: number): string {
@@ -22,7 +22,8 @@ export function format_mask(members: readonly number[], bits: number): string {
   return words.join(",");
 }
 
-/** Reads a whole number, with or without a newline behind it, as kstrtouint does; -EINVAL where there is none. */
+/** Reads a whole number, with or without a newline behind it, as kstrtouint does: -EINVAL, and -ERANGE above 32 bits. */
 export function kstrtou(text: string): number {
-  return /^\+?\d{1,10}\n?$/.test(text) ? Number(text) : -EINVAL;
+  if (!/^\+?\d+\n?$/.test(text)) return -EINVAL;
+  return Number(text) > 0xffffffff ? -ERANGE : Number(text);
 }

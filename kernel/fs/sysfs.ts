@@ -1,11 +1,16 @@
 /**
  * sysfs: /sys. Who has something to show calls sysfs_create once /sys is there (sysfs_init). What the files say stands in
- * sysfs_slab.ts (caches) and sysfs_node.ts (nodes and CPUs).
+ * sysfs_slab.ts (caches), sysfs_node.ts (nodes and CPUs), sysfs_memory.ts (blocks of RAM).
  */
 import { NULL } from "../../hal/addr.ts";
 import { static_data } from "../../hal/image.ts";
+import { CLAIM_SYSFS, claiming, unclaim } from "../../mm/claims.ts";
 import { S_IFDIR, ops_symbol, type FileSystemType } from "./fs.ts";
+import { ENOMEM } from "../lib/errno.ts";
+import { ksym_address } from "../lib/ksym.ts";
+import type { ProcFile } from "./procfs.ts";
 import {
+  file_mode,
   kernfs_create,
   kernfs_fill_super,
   kernfs_find,
@@ -22,7 +27,20 @@ const sysfs = static_data("sysfs_root", { root: "*kernfs_node" });
 
 /** Makes a file, link or directory of /sys. Its node, or -EEXIST, -ENOMEM. */
 export function sysfs_create(path: string, spec: NodeSpec): KernfsPtr {
-  return kernfs_create(sysfs.root, path, spec);
+  return claiming(CLAIM_SYSFS, () => kernfs_create(sysfs.root, path, spec), -ENOMEM);
+}
+
+/** Makes a plain file of /sys, as proc_create does of /proc. */
+export function sysfs_create_file(path: string, { mode, show, store }: ProcFile): KernfsPtr {
+  const permissions = mode ?? (store ? 0o644 : 0o444);
+  return sysfs_create(path, { mode: file_mode(permissions), show: ksym_address(show), store: ksym_address(store) });
+}
+
+/** Takes what sysfs_create made out of /sys, with all below it; NULL and -errno are ignored. */
+export function sysfs_remove(node: KernfsPtr): void {
+  if (node <= 0) return;
+  unclaim(CLAIM_SYSFS, node);
+  kernfs_remove(node);
 }
 
 /** What a file of /sys says, read without a path walk: it takes no memory. */

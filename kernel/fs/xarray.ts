@@ -184,6 +184,14 @@ function store(xa: Xarray, owner: Ptr, index: number, entry: Ptr, spare: NodePtr
   set_slot(node, slot_of(node, index), entry);
 }
 
+/** Puts another entry in the place of one that is there. */
+export function xa_replace(xa: Xarray, owner: Ptr, index: number, entry: Ptr): void {
+  if (!is_node(xa.get(owner))) return xa.set(owner, entry);
+  let node = to_node(xa.get(owner));
+  while (XaNode.shift.get(node) > 0) node = to_node(XaNode.slots.get(node, slot_of(node, index)));
+  XaNode.slots.set(node, slot_of(node, index), entry);
+}
+
 /** Takes an entry out, if it is there, and frees the nodes that are empty now. */
 export function xa_erase(xa: Xarray, owner: Ptr, index: number): void {
   const head = xa.get(owner);

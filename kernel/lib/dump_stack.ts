@@ -47,20 +47,23 @@ export function current_line(): string {
 /** `file:///` and the like taken off, so that a path can be compared. */
 const plain_path = (url: string): string => url.replace(/^file:\/\/(\/(?=[A-Za-z]:))?/, "").replaceAll("\\", "/");
 const ROOT = plain_path(new URL("../..", import.meta.url).href);
+/** What stands behind the URL of a module's file in a stack (boot/modules/load.ts). */
+export const MODULE_QUERY = "?module=";
 /** Files whose frames say nothing. */
-const REPORTERS = /^kernel\/(entry|lib\/(bug|dump_stack))\.[tj]s$/;
+const REPORTERS = /^kernel\/(entry|lib\/(bug|dump_stack|ksym))\.[tj]s$/;
 
 /** The kernel's frames of an exception, innermost first: `function [kernel/exit.ts:120]`; or those of other folders. */
 export function kernel_frames(error: unknown, folders = /^(hal|mm|kernel)\//): string[] {
   const stack = error instanceof Error ? (error.stack ?? "") : "";
   const frames: string[] = [];
   for (const line of stack.split("\n")) {
-    const match = /^\s*at (?:(?:new |async )?(\S+) (?:\[as \S+\] )?\()?(.*?)(?:\?[^:]*)?:(\d+):\d+\)?$/.exec(line);
+    const match = /^\s*at (?:(?:new |async )?(\S+) (?:\[as \S+\] )?\()?(.*?)(\?[^:]*)?:(\d+):\d+\)?$/.exec(line);
     const path = plain_path(match?.[2] ?? "");
-    if (!match || !path.startsWith(ROOT)) continue;
-    const file = path.slice(ROOT.length);
-    if (folders.test(file) && !REPORTERS.test(file))
-      frames.push(`${match[1]?.replace(/^.*\./, "") ?? "anonymous"} [${file}:${match[3]}]`);
+    const is_module = match?.[3]?.startsWith(MODULE_QUERY) ?? false;
+    if (!match || !(is_module || path.startsWith(ROOT))) continue;
+    const file = is_module ? path.replace(/^.*\//, "") : path.slice(ROOT.length);
+    if (is_module || (folders.test(file) && !REPORTERS.test(file)))
+      frames.push(`${match[1]?.replace(/^.*\./, "") ?? "anonymous"} [${file}:${match[4]}]`);
   }
   return frames;
 }

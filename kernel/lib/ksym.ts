@@ -4,9 +4,12 @@
  * A function cannot lie in RAM, so `ksym("name", fn)` gives it an address in the text section (hal/image.ts), which can;
  * `ksym_call` looks the function up in this realm's table. Every realm that loads the same file has the same name at the
  * same address. A bare closure is registered as `anon:N`: works in lockstep, and no other realm can attach to it.
+ *
+ * A function of a module goes by `NAME [MODULE]`, and enters and leaves the module with each call (owner.ts).
  */
-import { hex, type Ptr } from "../../hal/addr.ts";
-import { TEXT_BASE, image_define, image_symbol } from "../../hal/image.ts";
+import { NULL, hex, type Ptr } from "../../hal/addr.ts";
+import { TEXT_BASE, TEXT_BYTES, image_define, image_remove, image_symbol, image_symbols } from "../../hal/image.ts";
+import { module_name, running_module, set_running, type ModulePtr } from "./owner.ts";
 
 export type FnPtr = Ptr<"fn">;
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- a table of functions of every shape
@@ -15,22 +18,66 @@ export type AnyFn = (...args: any[]) => any;
 const FN_SHIFT = 4;
 /** Functions by text slot. Code, not state. */
 // eslint-disable-next-line kheap/no-module-state -- code, not state
-const functions: AnyFn[] = [];
+const functions: (AnyFn | undefined)[] = [];
 // eslint-disable-next-line kheap/no-module-state -- code, not state
 const addresses = new WeakMap<AnyFn, FnPtr>();
 
 /** Gives `fn` a name and an address. Call it at module level. Returns the address. */
 export function ksym(name: string, fn: AnyFn): FnPtr {
-  const address = image_define(name, "text", 0, 1 << FN_SHIFT, 1 << FN_SHIFT);
-  functions[(address - TEXT_BASE) >> FN_SHIFT] = fn;
+  const module = running_module();
+  const full_name = module === NULL ? name : free_name(name, module_suffix(module));
+  const address = image_define(full_name, "text", 0, 1 << FN_SHIFT, 1 << FN_SHIFT);
+  functions[(address - TEXT_BASE) >> FN_SHIFT] = module === NULL ? fn : entering(module, fn);
   addresses.set(fn, address);
   return address;
 }
 
-/** The address of `fn`; a function that never got a name gets `anon:N` now. 0 for null and undefined. */
-export function ksym_address(fn: AnyFn | null | undefined): FnPtr {
+/** The address of `fn` (or that address); a function that never got a name gets `anon:N` now. 0 for null and undefined. */
+export function ksym_address(fn: AnyFn | FnPtr | null | undefined): FnPtr {
   if (!fn) return 0;
-  return addresses.get(fn) ?? ksym(`anon:${functions.length}`, fn);
+  if (typeof fn === "number") return fn;
+  const address = addresses.get(fn);
+  if (address !== undefined) return address;
+  return ksym(running_module() === NULL ? free_name(`anon:${functions.length}`, "") : fn.name || "anon", fn);
+}
+
+/** How the names of a module's functions and data end. */
+export const module_suffix = (module: ModulePtr): string => ` [${module_name(module)}]`;
+
+/** A name that no function has yet: `wanted`, or with a number behind it. */
+function free_name(wanted: string, suffix: string): string {
+  const taken = new Set([...image_symbols("text")].map(({ name }) => name));
+  let name = wanted + suffix;
+  for (let i = 2; taken.has(name); i++) name = `${wanted}.${i}${suffix}`;
+  return name;
+}
+
+/** A module's function as the kernel calls it: what it takes is the module's. */
+function entering(module: ModulePtr, fn: AnyFn): AnyFn {
+  return (...args: unknown[]): unknown => {
+    const before = set_running(module);
+    const result: unknown = fn(...args);
+    set_running(before);
+    return result;
+  };
+}
+
+/** Forgets the functions and data whose names end with `suffix`: their module is gone. */
+export function ksym_remove(suffix: string): void {
+  for (const address of image_remove(suffix))
+    if (address < TEXT_BASE + TEXT_BYTES) functions[(address - TEXT_BASE) >> FN_SHIFT] = undefined;
+}
+
+/** A record of functions as the kernel calls them: those of a module enter and leave it. */
+export function record_of_running<T extends object>(record: T): T {
+  const module = running_module();
+  if (module === NULL) return record;
+  const enter = (value: unknown): unknown => {
+    if (typeof value === "function") return entering(module, value as AnyFn);
+    const is_record = typeof value === "object" && value !== null && !Array.isArray(value);
+    return is_record ? record_of_running(value) : value;
+  };
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, enter(value)])) as T;
 }
 
 /** The function at a text address. */

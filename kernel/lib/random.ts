@@ -9,6 +9,7 @@ export const RANDOM_SCHED = 0;
 export const RANDOM_SLAB = 1;
 export const RANDOM_FAULT = 2;
 export const RANDOM_USER = 3;
+export const RANDOM_MODULE = 4;
 
 const random = static_data("random_state", { seed: "u32", state: "u32[8]" });
 

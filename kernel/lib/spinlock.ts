@@ -48,6 +48,12 @@ export function locks_held(): number {
   return held.count;
 }
 
+/** Lets go of what code that is taken out of the kernel still holds, down to `count` locks. */
+export function drop_locks(count: number): void {
+  if (held.count > count && m[held.last >> 2] !== 0) spin_unlock(held.last);
+  held.count = count;
+}
+
 /** The address of the lock that was taken last, for the report of one left over. */
 export function last_lock_taken(): SpinLockPtr {
   return held.last;

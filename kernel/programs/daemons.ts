@@ -41,9 +41,3 @@ program("getty", function* (sys) {
   if (fd >= 0) yield sys.close(fd);
   yield sys.exec("getty");
 });
-
-// What the console starts to have some tasks: it holds its memory and sleeps.
-program("sleep", function* (sys) {
-  for (let i = 0; i < ROUNDS; i++) yield sys.sleep(3600 * HZ);
-  yield sys.exec("sleep");
-});

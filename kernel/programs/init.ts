@@ -10,7 +10,7 @@ import type { Result, Sys, SystemCall } from "../syscall.ts";
 
 const FOLDERS: readonly string[] = Object.freeze(["/tmp", "/var", "/var/log", "/home", "/build"]);
 /** Do their work and end; a group starts when the one before has ended. */
-const WORKERS: readonly (readonly string[])[] = Object.freeze([["make", "sh"], ["find"]]);
+const WORKERS: readonly (readonly string[])[] = Object.freeze([["make", "rc"], ["find"]]);
 /** Go on. */
 const DAEMONS: readonly string[] = Object.freeze(["syslogd", "crond", "getty"]);
 const REAPS_A_JOURNAL = 100;

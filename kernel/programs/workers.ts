@@ -31,7 +31,7 @@ program("cc", function* (sys, folder: string) {
 });
 
 // A shell script: one command after the other, each with a temporary file.
-program("sh", function* (sys) {
+program("rc", function* (sys) {
   let failed = 0;
   for (let i = 0; i < COMMANDS; i++) {
     const pid: number = yield sys.fork();

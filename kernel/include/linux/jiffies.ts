@@ -1,0 +1,2 @@
+/** Time in ticks, HZ a second. */
+export { HZ, jiffies } from "../../../hal/clock.ts";
