@@ -24,26 +24,49 @@ const package_only_in = (name, folder) => ({
   to: { path: `^node_modules/${name}/` },
 });
 
+/** The files of a slab allocator: nobody in mm/ but they themselves import them, so each can be left out. */
+const allocators = {
+  slub: "^mm/(slub|sheaf)[a-z_]*\\.ts$",
+  slab: "^mm/slab(_(node|page|geometry|tune|cache|reap|check))?\\.ts$",
+  slob: "^mm/slob[a-z_]*\\.ts$",
+};
+const apart = Object.entries(allocators).map(([name, files]) => ({
+  name: `${name}-by-itself`,
+  comment: "Slab allocators share mm/slab_common.ts and nothing of each other; boot/ chooses one.",
+  severity: "error",
+  from: { path: "^mm/", pathNot: files },
+  to: { path: files },
+}));
+
 module.exports = {
   forbidden: [
     ...upward,
+    ...apart,
+    {
+      name: "timing-plugs-in",
+      comment: "The timing model is written into the kernel's code as it loads (boot/instrument): no line of it knows.",
+      severity: "error",
+      from: { path: "^(mm|kernel)/" },
+      to: { path: "^hal/(timing|timing_model|cache_model)\\.ts$" },
+    },
     package_only_in("eventemitter3", "hal"),
     package_only_in("commander", "boot"),
     package_only_in("tsx", "boot"),
-    package_only_in("acorn", "boot/instrument"),
-    package_only_in("acorn-walk", "boot/instrument"),
-    package_only_in("magic-string", "boot/instrument"),
+    package_only_in("acorn", "boot/(instrument|modules)"),
+    package_only_in("acorn-walk", "boot/(instrument|modules)"),
+    package_only_in("magic-string", "boot/(instrument|modules)"),
     package_only_in("@jridgewell/remapping", "boot/instrument"),
+    package_only_in("@swc/wasm-typescript", "boot/modules"),
     {
       name: "no-other-packages",
       comment:
-        "The product uses eventemitter3, commander, tsx, and what boot/instrument rewrites code with, nothing else.",
+        "The product uses eventemitter3, commander, tsx, and what boot/instrument and boot/modules rewrite code with, nothing else.",
       severity: "error",
       from: { path: "^(hal|mm|kernel|boot)/" },
       to: {
         path: "^node_modules/",
         pathNot:
-          "^node_modules/(eventemitter3|commander|tsx|acorn|acorn-walk|magic-string|@jridgewell/remapping|@types/node)/",
+          "^node_modules/(eventemitter3|commander|tsx|acorn|acorn-walk|magic-string|@jridgewell/remapping|@swc/wasm-typescript|@types/node)/",
       },
     },
     {
@@ -90,7 +113,7 @@ module.exports = {
     tsConfig: { fileName: "tsconfig.json" },
     tsPreCompilationDeps: true,
     enhancedResolveOptions: {
-      conditionNames: ["import", "node", "default", "types"],
+      conditionNames: ["kheap-source", "import", "node", "default", "types"],
       exportsFields: ["exports"],
       extensions: [".ts", ".mjs", ".cjs", ".js", ".json", ".d.ts"],
     },

@@ -2,8 +2,9 @@
  * Tab completion: names of commands, then what the command says of its arguments (caches, paths).
  */
 import { KmemCache, SlabAlias, for_each_alias, for_each_cache } from "../mm/slab_common.ts";
-import { list_directory } from "./commands/files.ts";
 import { command_names, find_command } from "./commands/registry.ts";
+import { list_directory } from "./host_files.ts";
+import { BIN } from "../kernel/programs/bin.ts";
 import type { Session } from "./session.ts";
 
 /** All names of caches, aliases too. */
@@ -21,8 +22,8 @@ function paths(word: string): string[] {
 function candidates(words: readonly string[]): string[] {
   const [name, ...args] = words;
   const word = args.at(-1);
-  if (word === undefined) return command_names();
-  const how = find_command(name!)?.complete;
+  if (word === undefined) return [...new Set([...command_names(), ...Object.keys(BIN)])];
+  const how = find_command(name!)?.complete ?? (Object.hasOwn(BIN, name!) ? "path" : undefined);
   if (how === "cache") return cache_names();
   if (how === "path") return paths(word);
   if (how === "command") return command_names();
@@ -31,8 +32,8 @@ function candidates(words: readonly string[]): string[] {
 
 /** What readline asks: the candidates, and the word they are for. A folder gets no blank behind it. */
 export function complete_line(session: Session, line: string): [string[], string] {
-  const part = line.slice(Math.max(line.lastIndexOf(";"), line.lastIndexOf(">")) + 1).trimStart();
-  const words = line.includes(">") ? ["cat", part] : part.split(/\s+/);
+  const part = line.slice(Math.max(...[";", ">", "<", "|", "&"].map((sign) => line.lastIndexOf(sign))) + 1).trimStart();
+  const words = /[<>]\s*\S*$/.test(line) ? ["cat", part] : part.split(/\s+/);
   const word = words.at(-1)!;
   try {
     const all = session.entry(() => candidates(words));

@@ -74,6 +74,7 @@ async function batch(
     height: () => 24,
     write: (text) => void process.stdout.write(text),
     write_error: (text) => void process.stderr.write(text),
+    ...(process.stderr.isTTY && { write_status: (text: string) => void process.stderr.write(text) }),
     ask: () => Promise.resolve(undefined),
     watching: () => {},
   };

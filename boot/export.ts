@@ -72,8 +72,11 @@ export function export_obstacle(folder: string): string | undefined {
   return foreign === undefined ? undefined : `it holds ${foreign}, which is no part of an export`;
 }
 
-/** Writes the export, in place of an earlier one; `probes`: the addresses to look up. Throws what the host's file system does. */
-export function export_to(folder: string, probes?: readonly Virt[]): ExportFigures {
+/**
+ * Writes the export, in place of an earlier one; mmu.json and vmcore are of the page table `cr3`, and `probes` are the
+ * addresses to look up. Throws what the host's file system does.
+ */
+export function export_to(folder: string, cr3 = export_cr3(), probes?: readonly Virt[]): ExportFigures {
   for (const name of NAMES) rmSync(join(folder, name), { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const texts = export_texts();
@@ -81,9 +84,9 @@ export function export_to(folder: string, probes?: readonly Virt[]): ExportFigur
   const symbols = [...kernel_symbols()];
   writeFileSync(join(folder, "symbols.json"), symbols_json(symbols));
   writeFileSync(join(folder, "vmlinux"), vmlinux(symbols));
-  writeFileSync(join(folder, "mmu.json"), mmu_json(probes));
+  writeFileSync(join(folder, "mmu.json"), mmu_json(cr3, probes));
   const ram_bytes = e820_end_of_ram_pfn() * PAGE_SIZE;
-  write_ram(join(folder, "vmcore"), vmcore_head(mappings_of(export_cr3()), ram_bytes));
+  write_ram(join(folder, "vmcore"), vmcore_head(mappings_of(cr3), ram_bytes));
   const links = [...texts.values()].filter(({ is_link }) => is_link).length;
   return { files: texts.size - links, links, ram_bytes, ram_bytes_written: write_ram(join(folder, "ram.img")) };
 }

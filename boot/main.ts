@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * `npm start -- [options]`, and the command `kheap`: reads the options, settles the realm, loads the kernel, runs.
+ * `npm start -- [options]`, and the command `kheap`: reads the options, settles the realm, loads the kernel, runs. And
+ * `kheap new module NAME`, which needs no kernel.
  */
 import { UsageError, parse_options } from "./options.ts";
 import { set_realm } from "./realm.ts";
@@ -13,8 +14,10 @@ for (const stream of [process.stdout, process.stderr])
   });
 
 try {
-  const options = parse_options(process.argv.slice(2));
-  if (options) {
+  const argv = process.argv.slice(2);
+  const options = argv[0] === "new" ? undefined : parse_options(argv);
+  if (argv[0] === "new") process.exitCode = (await import("./new_module.ts")).new_command(argv.slice(1));
+  else if (options) {
     set_realm(options);
     const { run_console } = await import("./console.ts");
     process.exitCode = await run_console(options);

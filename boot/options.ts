@@ -38,6 +38,7 @@ Examples:
   kheap --append "slub_cpu_partial=off loglevel=7"
   kheap --json --exec slabtop                     one JSON value a command
   echo "cat /proc/buddyinfo" | kheap --quiet      commands from standard input
+  kheap new module ring                           writes ring.ts, a module to start from, and its test
 
 Exit status: 0 all commands succeeded, 1 one of them failed, 2 wrong usage, 3 the kernel panicked.`;
 

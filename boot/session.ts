@@ -10,14 +10,17 @@ import { NULL, type CpuId } from "../hal/addr.ts";
 import { NSEC_PER_SEC, local_clock } from "../hal/clock.ts";
 import { cpu_switch, nr_cpu_ids, smp_processor_id } from "../hal/cpu.ts";
 import { kernel_entry } from "../kernel/entry.ts";
+import { utf8_encode } from "../kernel/fs/bytes.ts";
+import { vfs_stat } from "../kernel/fs/open.ts";
+import { BIN } from "../kernel/programs/bin.ts";
 import { KernelPanic } from "../kernel/lib/bug.ts";
 import { schedule_entries } from "../kernel/lockstep.ts";
 import { exchange_mempolicy, type TaskMempolicyPtr } from "../mm/mempolicy.ts";
 import { schedule_for } from "./machine_time.ts";
 import {
-  CommandError, command_names, find_command, nearest, type Command, type Context, type Control, type Result,
+  CommandError, command_names, find_command, nearest, type Command, type Context, type Control, type Redirection, type Result,
 } from "./commands/registry.ts"; // prettier-ignore
-import { write_file } from "./commands/files.ts";
+import { run_as_command } from "./commands/files.ts";
 import "./commands/tour.ts";
 import "./commands/figures.ts";
 import "./commands/memory.ts";
@@ -26,10 +29,11 @@ import "./commands/replay.ts";
 import "./commands/compare.ts";
 import "./commands/faultsweep.ts";
 import "./commands/tasks.ts";
-import "./commands/programs.ts";
 import "./commands/system.ts";
 import "./commands/export.ts";
 import "./commands/lkdtm.ts";
+import "./commands/kunit.ts";
+import "./commands/modules.ts";
 import "./commands/pt.ts";
 import "./commands/vmalloc.ts";
 import "./commands/slabinfo.ts";
@@ -37,6 +41,7 @@ import "./commands/tools.ts";
 import "./commands/numactl.ts";
 import "./commands/perf.ts";
 import { create_held, describe_held, release_held } from "./held.ts";
+import { write_file } from "./host_files.ts";
 import { create_jobs, type JobHandle } from "./jobs.ts";
 import { parse_line, type Parsed } from "./parse_line.ts";
 import { power_off } from "./start_kernel.ts";
@@ -64,14 +69,16 @@ export interface Host {
   height(): number;
   write(text: string): void;
   write_error(text: string): void;
+  /** Writes how far a command is, which will be written over; absent where nobody looks. */
+  write_status?(text: string): void;
   ask(prompt: string): Promise<string | undefined>;
   /** A `--watch` begins or ends: q is a key then. */
   watching(on: boolean): void;
 }
 
 export interface Session {
-  /** Runs all commands of a line and prints what they answer. Throws KernelPanic only. */
-  run(line: string): Promise<void>;
+  /** Runs all commands of a line and prints what they answer; false if one failed. Throws KernelPanic only. */
+  run(line: string): Promise<boolean>;
   /** Gives everything back, powers off and prints what is left over, unless that was done. */
   leave(): Promise<void>;
   /** Ctrl-C: asks the command under way to end; false if there is none. */
@@ -132,7 +139,7 @@ export function create_session(host: Host): Session {
   }
 
   function write(text: string): void {
-    if (shown.progress) host.write("\r\x1b[K");
+    if (shown.progress) host.write_status!("\r\x1b[K");
     shown.progress = false;
     host.write(text);
   }
@@ -196,6 +203,13 @@ export function create_session(host: Host): Session {
       }
       return done;
     },
+    async run_until(done, limit) {
+      await Promise.resolve();
+      let ran = 0;
+      while (ran < limit && !done() && schedule_entries(1) === 1) ran++;
+      await pause(run);
+      return ran;
+    },
     async run_for(seconds) {
       await Promise.resolve();
       const end = local_clock() + seconds * NSEC_PER_SEC;
@@ -208,9 +222,10 @@ export function create_session(host: Host): Session {
     },
   });
 
-  function context(run: Run): Context {
+  function context(run: Run, redirection: Redirection = {}): Context {
     return {
       control: control_of(run),
+      redirection,
       held,
       cpu: run.cpu,
       json: run.json,
@@ -234,45 +249,85 @@ export function create_session(host: Host): Session {
       pause: () => pause(run),
       progress(text) {
         const now = Date.now();
-        if (!host.terminal || run.job || run.json || now - run.started < PROGRESS_AFTER_MS) return;
+        if (!host.write_status || run.job || run.json || now - run.started < PROGRESS_AFTER_MS) return;
         if (now - shown.at < PROGRESS_EVERY_MS) return;
         shown.at = now;
-        host.write(`\r${text.slice(0, host.width() - 1)}\x1b[K`);
+        host.write_status(`\r${text.slice(0, host.width() - 1)}\x1b[K`);
         shown.progress = true;
       },
       print: (text) => void (run.json || write_for(run.job, `${text}\n`)),
+      warn: (text) => {
+        write("");
+        host.write_error(`${text}\n`);
+      },
       ask: (prompt) => (run.job ? Promise.resolve(undefined) : host.ask(prompt)),
     };
   }
 
+  /** A command, or a program: a path, or a name in /bin. */
   function lookup(name: string): Command {
-    const command = find_command(name);
+    const command = find_command(name) ?? program_command(name);
     if (command) return command;
     const near = nearest(name, command_names());
+    if (/[^|]\|[^|]/.test(name)) throw new CommandError(`no command "${name}"; a pipe is a | with a blank beside it`);
     throw new CommandError(`no command "${name}"; ${near ? `did you mean "${near}"? ` : ""}help lists all`);
+  }
+
+  function program_command(name: string): Command | undefined {
+    const path = name.includes("/") ? name : `/bin/${name}`;
+    if (typeof entry(0, () => vfs_stat(utf8_encode(path), true)) === "number") return undefined;
+    const run: Command["run"] = (ctx, args) => run_as_command(ctx, path, args, "line");
+    return { name, group: "tasks", usage: name, summary: "", man: "", program: true, reads: true, raw: true, run };
   }
 
   /** Runs one command and returns its answer, or the last of a watch, which has printed the others. */
   async function execute(parsed: Parsed, given: Run): Promise<Result> {
     const [name, ...words] = parsed.words;
+    if (parsed.pipe) return run_pipeline(parsed, parsed.pipe, given);
     const command = lookup(name!);
-    const json = given.json || (!command.raw && words.includes("--json"));
-    const run = { ...given, json };
+    const asked = !command.raw && words.includes("--json");
+    const run = { ...given, json: given.json || asked };
     const plain = command.raw ? words : words.filter((word) => word !== "--json");
     const { args, watch } = command.raw ? { args: plain, watch: undefined } : take_watch(plain);
     if (watch && !command.reads) throw new CommandError(`${command.name}: --watch is for commands that only read`);
-    const read = async (): Promise<Result> => entry(run.cpu, () => command.run(context(run), args), run.mempolicy);
+    if (parsed.from !== undefined && !command.program)
+      throw new CommandError(`${command.name} is the console's own and reads no file; < is for programs`);
+    const redirection = command.program ? { from: parsed.from, to: parsed.to } : {};
+    const ctx = context({ ...run, json: parsed.to ? asked : run.json }, redirection);
+    const read = async (): Promise<Result> => entry(run.cpu, () => command.run(ctx, args), run.mempolicy);
     try {
-      if (!watch) return await read();
-      if (!run.job) set_watching(true);
-      await run_watch(watch_host(run), parsed.text, watch, read).finally(() => run.job ?? set_watching(false));
-      return NOTHING;
+      if (watch) {
+        if (!run.job) set_watching(true);
+        await run_watch(watch_host(run), parsed.text, watch, read).finally(() => run.job ?? set_watching(false));
+        return NOTHING;
+      }
+      const result = await read();
+      if (!parsed.to || command.program) return result;
+      const body = asked ? JSON.stringify(result.json) : result.text;
+      entry(0, () => write_file(parsed.to!.path, body === "" ? "" : `${body}\n`, parsed.to!.append));
+      return { text: "", json: null, failed: result.failed ?? false };
     } catch (error) {
       if (error instanceof CommandError || error instanceof KernelPanic) throw error;
       throw new CommandError(
         `${command.name}: internal error: ${error instanceof Error ? error.message : String(error)}`,
       );
     }
+  }
+
+  /** Lets sh run a pipeline; of the console's own commands one may stand first, and its answer is what sh reads. */
+  async function run_pipeline(parsed: Parsed, { names, rest }: Parsed["pipe"] & object, run: Run): Promise<Result> {
+    const own = names.map((name) => !Object.hasOwn(BIN, name) && !lookup(name).program);
+    if (own.lastIndexOf(true) > 0 || (own[0] && rest === ""))
+      throw new CommandError(
+        `${names[own.lastIndexOf(true)]!} is the console's own and can only stand before the first |`,
+      );
+    if (!own[0]) return run_as_command(context(run), "/bin/sh", ["-c", parsed.text], "line");
+    const [first, ...others] = parse_line(parsed.text.slice(0, parsed.text.length - rest.length).replace(/\|\s*$/, ""));
+    if (others.length > 0 || first!.to || first!.from) throw new CommandError(`${parsed.text}: > stands behind the last command`); // prettier-ignore
+    const { text, json } = await execute(first!, { ...run, json: false });
+    const is_json = first!.words.includes("--json") && !find_command(names[0]!)?.raw;
+    const input = is_json ? JSON.stringify(json) : text;
+    return run_as_command(context(run, { input: input === "" ? "" : `${input}\n` }), "/bin/sh", ["-c", rest], "line");
   }
 
   function watch_host(run: Run): WatchHost {
@@ -290,27 +345,27 @@ export function create_session(host: Host): Session {
     };
   }
 
-  /** Runs a command and prints its answer or its failure. */
-  async function run_command(parsed: Parsed, job?: JobHandle): Promise<void> {
-    const asked = parsed.words.slice(1).includes("--json") && !find_command(parsed.words[0]!)?.raw;
+  /** Runs a command and prints its answer or its failure. False if it failed. */
+  async function run_command(parsed: Parsed, job?: JobHandle): Promise<boolean> {
+    const asked = !parsed.pipe && parsed.words.slice(1).includes("--json") && !find_command(parsed.words[0]!)?.raw;
     const json = host.json || asked;
     const run: Run = { cpu: 0, mempolicy: NULL, json, job, started: Date.now() };
     try {
       const result = await execute(parsed, run);
-      if (result === NOTHING) return;
+      if (result === NOTHING) return true;
       state.failed ||= result.failed ?? false;
       if (parsed.to) {
-        const body = asked ? JSON.stringify(result.json) : result.text;
-        entry(0, () => write_file(parsed.to!.path, body === "" ? "" : `${body}\n`, parsed.to!.append));
         if (host.json) write("null\n");
       } else if (json) write_for(job, `${JSON.stringify(job ? { job: job.id, result: result.json } : result.json)}\n`);
       else {
         const text = result.text === "" ? "" : `${result.text}\n`;
         write_for(job, job ? `[${job.id}] done: ${parsed.text}\n${text}` : text);
       }
+      return !result.failed;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       fail(job ? `[${job.id}] ${error.message}` : error.message, json);
+      return false;
     }
   }
 
@@ -334,22 +389,27 @@ export function create_session(host: Host): Session {
     write(host.json ? `${JSON.stringify({ job: id, command: parsed.text })}\n` : `[${id}] ${parsed.text}\n`);
   }
 
-  async function run(line: string): Promise<void> {
+  async function run(line: string): Promise<boolean> {
     state.cancelled = false;
     state.busy = true;
+    let all = true;
     try {
+      let succeeded = true;
       for (const parsed of parse_line(line)) {
         if (state.ended || state.cancelled) break;
+        if (parsed.when && (parsed.when === "&&") !== succeeded) continue;
         if (parsed.background) start_job(parsed);
-        else await run_command(parsed);
+        else all = (succeeded = await run_command(parsed)) && all;
         await turn();
       }
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       fail(error.message, host.json);
+      all = false;
     } finally {
       state.busy = false;
     }
+    return all;
   }
 
   async function shut_down(): Promise<Result> {

@@ -45,6 +45,8 @@ import { chosen_slab } from "./slab_allocators.ts";
 import { numa_cpu_nodes } from "../mm/numa.ts";
 import { vm_unmap_aliases } from "../mm/vmalloc.ts";
 import { vmalloc_init } from "../mm/vmap_area.ts";
+import { memdup_user_init } from "../mm/memdup_user.ts";
+import { compaction_init } from "../mm/compaction.ts";
 import { vmscan_init } from "../mm/vmscan.ts";
 import { for_each_online_node } from "../mm/zone.ts";
 import { VERSION } from "../kernel/version.ts";
@@ -67,6 +69,7 @@ export interface BootOptions {
 
 /** What is in use at one moment: for the comparison of two. */
 export interface Figures {
+  /** Pages that objects of all caches share count as free: what is left over in them are objects. */
   readonly free_pages: number;
   /** Live objects by cache, in listing order. */
   readonly objects: ReadonlyMap<string, number>;
@@ -148,6 +151,7 @@ function start_mm(): void {
   step(smp_init);
   step(mem_init_print_info);
   vmscan_init();
+  compaction_init();
   step(page_alloc_init_late);
 }
 
@@ -173,6 +177,7 @@ function start_subsystems(): void {
   step(numa_policy_init);
   step(fork_init);
   step(vfs_caches_init);
+  memdup_user_init();
 }
 
 function start_files(): void {
@@ -201,7 +206,8 @@ export function take_figures(): Figures {
     const name = KmemCache.name.get(cache);
     objects.set(name, (objects.get(name) ?? 0) + get_slabinfo(cache).live_objs);
   }
-  return { free_pages: nr_free_pages(), objects, locks: locks_held() };
+  const free_pages = nr_free_pages() + (slab_ops().shared_pages?.() ?? 0);
+  return { free_pages, objects, locks: locks_held() };
 }
 
 export interface Leftover {

@@ -100,6 +100,7 @@ export function terminal_host(json: boolean): Terminal {
     height: () => process.stdout.rows || 24,
     write: (text) => void process.stdout.write(text),
     write_error: (text) => void process.stderr.write(text),
+    write_status: (text) => void process.stdout.write(text),
     ask: next_line,
     watching: (on) => void (watching = on),
   };

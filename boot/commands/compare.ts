@@ -1,6 +1,6 @@
 /** `compare`: one workload under several allocators, each in a machine of its own, side by side. */
 import { PRESETS, type MachineSpec } from "../../hal/machine.ts";
-import { claims, claims_text } from "../compare/claims.ts";
+import { all_workloads, claims, claims_text } from "../compare/claims.ts";
 import { compare } from "../compare/compare.ts";
 import { config_help, default_configs, parse_config } from "../compare/config.ts";
 import { comparison_text } from "../compare/table.ts";
@@ -54,7 +54,7 @@ async function run_claims(ctx: Context, args: readonly string[]): Promise<Result
   const folder = args.filter((arg) => arg !== "--claims");
   if (folder.length > 1 || folder[0]?.startsWith("-")) throw usage_error({ usage: USAGE.split("\n")[1]! });
   await Promise.resolve();
-  const found = await claims(ctx, folder[0] ?? "test/data", parameters().seed);
+  const found = await claims(ctx, all_workloads(folder[0] ?? "test/data"), parameters().seed);
   return { text: claims_text(found), json: found };
 }
 

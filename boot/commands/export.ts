@@ -1,6 +1,7 @@
 /** `export`: one moment of the kernel as files on the host. */
 import { readFileSync } from "node:fs";
 import { parse_virt, type Virt } from "../../hal/addr.ts";
+import { page_table_of } from "./pt.ts";
 import { export_obstacle, export_to } from "../export.ts";
 import { CommandError, parse_args, register, usage_error } from "./registry.ts";
 
@@ -25,7 +26,7 @@ function read_probes(path: string): Virt[] {
 register({
   name: "export",
   group: "system",
-  usage: "export DIR [--probe FILE]",
+  usage: "export DIR [--pid PID|kernel] [--probe FILE]",
   summary: "one moment of the kernel as files on the host: /proc, /sys, RAM",
   man: `DIR is a folder on the host: a new one, an empty one, or an earlier export,
 which is replaced.
@@ -36,7 +37,8 @@ which is replaced.
   DIR/mmu.json        how the page tables in it are to be walked, and what a walk
                       must find: an x86-64 MMU can be checked against it, or we
                       against an MMU. With --probe FILE the addresses in FILE are
-                      looked up, one in hex a line, instead of our choice
+                      looked up, one in hex a line, instead of our choice; with
+                      --pid in the address space of that process
   DIR/vmcore          the same RAM by virtual address, an ELF core dump
   DIR/vmlinux         the kernel's symbols: gdb vmlinux vmcore
   DIR/symbols.json    address and words of each variable and function of the
@@ -48,16 +50,20 @@ agree.
   replay test/data/traces/fs-walk.trace.gz --stop 60000; export /tmp/moment`,
   async run(_ctx, args) {
     const { plain, flags } = parse_args(args);
-    const wrong = [...flags].find((flag) => flag !== "--probe");
+    const wrong = [...flags].find((flag) => flag !== "--probe" && flag !== "--pid");
     if (wrong !== undefined) throw usage_error(this, `export: no option ${wrong}`);
-    const [folder, probe_file] = args[0] === "--probe" ? [plain[1], plain[0]] : plain;
-    if (plain.length !== 1 + flags.size || !folder) throw usage_error(this);
-    const probes = flags.size > 0 ? read_probes(probe_file!) : undefined;
+    const [who, probe_file] = ["--pid", "--probe"].map((flag) =>
+      flags.has(flag) ? args[args.indexOf(flag) + 1] : undefined,
+    );
+    const [folder, ...more] = args.filter((_, i) => !flags.has(args[i]!) && !flags.has(args[i - 1] ?? ""));
+    if (plain.length !== 1 + flags.size || folder === undefined || more.length > 0) throw usage_error(this);
+    const cr3 = who === undefined ? undefined : page_table_of("export", who);
+    const probes = probe_file === undefined ? undefined : read_probes(probe_file);
     const obstacle = export_obstacle(folder);
     if (obstacle !== undefined) throw new CommandError(`export: ${folder}: ${obstacle}`);
     await Promise.resolve(); // this command's own kernel entry has ended
     try {
-      const figures = export_to(folder, probes);
+      const figures = export_to(folder, cr3, probes);
       const { files, links, ram_bytes, ram_bytes_written } = figures;
       const ram = `${mib(ram_bytes)} of RAM, ${mib(ram_bytes_written)} of it not zero`;
       return { text: `${folder}: ${files} files, ${links} links, ${ram}`, json: { folder, ...figures } };

@@ -21,12 +21,12 @@ import { Journal, TaskStruct, for_each_process } from "../../kernel/task.ts";
 import { validate_mm } from "../../mm/validate.ts";
 import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, global_node_page_state } from "../../mm/vmstat.ts";
 import { plural } from "../figures/names.ts";
+import { list_directory } from "../host_files.ts";
 import { NEVER, allocation_counts, arm_strike, complaints, counts_between, type Strike } from "../faults.ts";
 import type { BootStrike } from "../faultsweep_boot.ts";
 import { parse_line, type Parsed } from "../parse_line.ts";
 import { boot_options, take_figures, type Figures } from "../start_kernel.ts";
 import { quote } from "./figures.ts";
-import { list_directory, write_file } from "./files.ts";
 import {
   CommandError, find_command, parse_count, register, usage_error, type Context, type Holding, type Result,
 } from "./registry.ts"; // prettier-ignore
@@ -157,10 +157,9 @@ async function run_commands(
   each = (): void => {},
 ): Promise<string | undefined> {
   let said: string | undefined;
-  for (const { text, to } of parts) {
+  for (const { text } of parts) {
     try {
-      const { text: answer } = await ctx.run_line(text, { cpu: ctx.cpu });
-      if (to) ctx.entry(() => write_file(to.path, answer === "" ? "" : `${answer}\n`, to.append));
+      await ctx.run_line(text, { cpu: ctx.cpu });
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       said = error.message;

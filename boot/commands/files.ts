@@ -1,296 +1,141 @@
 /**
- * Files: ls, cat, echo, touch, mkdir, rmdir, rm, stat. Paths start at the root, as the console has no folder.
+ * The console's words about files, and about programs of the machine altogether: all are programs in /bin, which the console
+ * starts and whose output is the answer (boot/run_program.ts). Here stands what help and man say of them.
  *
- * The console is outside the kernel, so it opens files as the kernel itself would (kernel/fs/vfs.ts), without a table of
- * descriptors. The functions at the top are also what redirection (`> FILE`) and completion use.
+ * With --json a program of those that know it prints its answer as JSON; what others print becomes a string.
  */
-import { is_err, strerror } from "../../kernel/lib/errno.ts";
-import { bytes_of, bytes_to_string, utf8_decode, utf8_encode } from "../../kernel/fs/bytes.ts";
-import {
-  O_APPEND, O_CREAT, O_DIRECTORY, O_RDONLY, O_TRUNC, O_WRONLY, S_IFDIR, S_IFLNK, S_IFMT, type Dirent, type FilePtr,
-} from "../../kernel/fs/fs.ts"; // prettier-ignore
-import { fput } from "../../kernel/fs/file_table.ts";
-import { do_mkdirat, do_rmdir, do_unlinkat } from "../../kernel/fs/namei.ts";
-import { do_filp_open, file_read, file_write, iterate_dir, vfs_stat, type Stat } from "../../kernel/fs/open.ts";
-import { CommandError, line, parse_args, register, usage_error, type Context, type Result } from "./registry.ts";
+import { BIN } from "../../kernel/programs/bin.ts";
+import { write_file } from "../host_files.ts";
+import { answer_of, run_program } from "../run_program.ts";
+import { register, type Command, type Context, type Result } from "./registry.ts";
 
-const CHUNK = 65536;
-const FILE_MODE = 0o644;
-const DIR_MODE = 0o755;
+/** How --json is answered: by the program itself, or with its text as it is, or without the last newline. */
+type Json = "itself" | "text" | "line";
 
-/** Throws what a path operation answered, unless that is no error. */
-function check<T>(command: string, path: string, result: T | number): T {
-  if (typeof result === "number" && is_err(result)) throw new CommandError(`${command}: ${path}: ${strerror(result)}`);
-  return result as T;
+/** Runs a program and makes its output the answer. */
+export async function run_as_command(ctx: Context, path: string, args: readonly string[], json: Json): Promise<Result> {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const asked = ctx.json && json === "itself" ? ["--json"] : [];
+  const wide = name === "ls" && ctx.terminal && !ctx.json && !ctx.redirection.to ? ["-w", String(ctx.width)] : [];
+  const { to } = ctx.redirection;
+  const collects = ctx.json && json !== "itself" && to !== undefined;
+  const redirection = { ...ctx.redirection, to: collects ? undefined : to };
+  const output = answer_of(ctx, name, await run_program(ctx, path, [...wide, ...asked, ...args], redirection));
+  if (collects) ctx.entry(() => write_file(to.path, `${JSON.stringify(output)}\n`, to.append));
+  if (to) return { text: "", json: null };
+  const line = output.replace(/\n$/, "");
+  if (asked.length > 0) return { text: line, json: output === "" ? null : (JSON.parse(output) as unknown) };
+  return { text: line, json: json === "text" ? output : line };
 }
 
-/** Runs `fn` with an open file. */
-function with_file<T>(command: string, path: string, flags: number, fn: (file: FilePtr) => T): T {
-  const file = check(command, path, do_filp_open(utf8_encode(path), flags, FILE_MODE));
-  try {
-    return fn(file);
-  } finally {
-    fput(file);
-  }
-}
+type Entry = Pick<Command, "summary" | "man"> &
+  Partial<Pick<Command, "group" | "reads" | "raw" | "complete">> & { json?: Json };
 
-function read_bytes(command: string, path: string): string {
-  return with_file(command, path, O_RDONLY, (file) => {
-    let text = "";
-    for (;;) {
-      const bytes = check(command, path, file_read(file, CHUNK)) as Uint8Array;
-      if (bytes.length === 0) return text;
-      text += bytes_to_string(bytes);
-    }
+/** Adds the words for the program of that name. */
+function register_program(name: keyof typeof BIN, { json = "itself", ...entry }: Entry): void {
+  register({
+    name,
+    group: "files",
+    usage: BIN[name]!,
+    complete: "path",
+    program: true,
+    ...entry,
+    run: (ctx, args) => run_as_command(ctx, `/bin/${name}`, args, json),
   });
 }
 
-/** The contents of a file as text. Context: a kernel entry. */
-export function read_file(path: string, command = "cat"): string {
-  return utf8_decode(read_bytes(command, path));
-}
-
-/** Writes a file anew, or behind what it has. Context: a kernel entry. */
-export function write_file(path: string, text: string, append: boolean, command = "console"): void {
-  const flags = O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC);
-  const bytes = bytes_of(utf8_encode(text));
-  with_file(command, path, flags, (file) => {
-    for (let done = 0; done < bytes.length;) {
-      const written = check(command, path, file_write(file, bytes.subarray(done)));
-      if (written === 0) throw new CommandError(`${command}: ${path}: nothing more could be written`);
-      done += written;
-    }
-  });
-}
-
-/** The entries of a folder, by name. Context: a kernel entry. */
-export function list_directory(path: string, command = "ls"): { name: string; is_directory: boolean }[] {
-  const entries = with_file(command, path, O_RDONLY | O_DIRECTORY, (file) => check(command, path, iterate_dir(file)));
-  return (entries as Dirent[])
-    .map(({ name, type }) => ({ name: utf8_decode(name), is_directory: type === S_IFDIR }))
-    .sort((a, b) => (a.name < b.name ? -1 : Number(a.name > b.name)));
-}
-
-function stat_of(command: string, path: string): Stat {
-  return check(command, path, vfs_stat(utf8_encode(path), false)) as Stat;
-}
-
-const join_path = (folder: string, name: string): string => `${folder.replace(/\/+$/, "")}/${name}`;
-
-/** `drwxr-xr-x`. */
-function mode_text(mode: number): string {
-  const type = { [S_IFDIR]: "d", [S_IFLNK]: "l" }[mode & S_IFMT] ?? "-";
-  const bits = Array.from("rwxrwxrwx", (letter, i) => (mode & (0o400 >> i) ? letter : "-"));
-  return type + bits.join("");
-}
-
-const seconds = (ns: number): string => (ns / 1e9).toFixed(3);
-
-function long_row(path: string, name: string) {
-  const { mode, nlink, size, ino, mtime } = stat_of("ls", path);
-  return { name, mode: mode_text(mode), nlink, size, ino, mtime: Number(seconds(mtime)) };
-}
-
-/** Names side by side, as wide as the terminal allows. */
-function columns(names: readonly string[], width: number): string {
-  const cell = Math.max(0, ...names.map((name) => name.length)) + 2;
-  const across = Math.max(1, Math.floor(width / cell));
-  const rows = Math.ceil(names.length / across);
-  const row = (r: number): string => names.filter((_, i) => i % rows === r).map((name) => name.padEnd(cell)).join("").trimEnd(); // prettier-ignore
-  return Array.from({ length: rows }, (_, r) => row(r)).join("\n");
-}
-
-function list_path(ctx: Context, path: string, long: boolean): { text: string; json: unknown } {
-  const is_directory = (stat_of("ls", path).mode & S_IFMT) === S_IFDIR;
-  const names = is_directory ? list_directory(path).map(({ name }) => name) : [path];
-  if (!long) return { text: ctx.terminal ? columns(names, ctx.width) : names.join("\n"), json: names };
-  const rows = names.map((name) => long_row(is_directory ? join_path(path, name) : path, name));
-  const size_width = Math.max(1, ...rows.map(({ size }) => String(size).length));
-  const text = rows.map(
-    ({ name, mode, nlink, size, mtime }) =>
-      `${mode} ${String(nlink).padStart(2)} ${String(size).padStart(size_width)} ${mtime.toFixed(3).padStart(9)} ${name}`,
-  );
-  return { text: text.join("\n"), json: rows };
-}
-
-register({
-  name: "ls",
-  group: "files",
-  usage: "ls [-l] [PATH…]",
+register_program("ls", {
   summary: "names in a folder",
   man: "With -l: mode, links, bytes, seconds since power-on of the last change, name.",
   reads: true,
-  complete: "path",
-  run(ctx, args) {
-    const { plain, flags } = parse_args(args);
-    flags.delete("-a");
-    const long = flags.delete("-l");
-    if (flags.size > 0) throw usage_error(this, `ls: no option ${[...flags][0]}`);
-    if (plain.length < 2) return list_path(ctx, plain[0] ?? "/", long);
-    const lists = plain.map((path) => ({ path, ...list_path(ctx, path, long) }));
-    return {
-      text: lists.map(({ path, text }) => `${path}:\n${text}`).join("\n\n"),
-      json: Object.fromEntries(lists.map(({ path, json }) => [path, json])),
-    };
-  },
 });
-
-register({
-  name: "cat",
-  group: "files",
-  usage: "cat FILE…",
+register_program("cat", {
   summary: "what is in a file; /proc and /sys too",
   man: "Prints files one after the other, for example /proc/slabinfo, /proc/buddyinfo, /proc/meminfo, /proc/1/status.",
   reads: true,
-  complete: "path",
-  run(_ctx, args) {
-    if (args.length === 0) throw usage_error(this);
-    const text = args.map((path) => read_file(path)).join("");
-    return { text: text.replace(/\n$/, ""), json: text };
-  },
+  json: "text",
 });
-
-/** Lines, words and bytes of a file, read in pieces that are not kept. */
-function count_file(path: string): [number, number, number] {
-  return with_file("wc", path, O_RDONLY, (file) => {
-    let [lines, words, bytes, in_word] = [0, 0, 0, false];
-    for (;;) {
-      const piece = check("wc", path, file_read(file, CHUNK)) as Uint8Array;
-      if (piece.length === 0) return [lines, words, bytes];
-      for (const byte of piece) {
-        const space = byte === 32 || (byte >= 9 && byte <= 13);
-        if (byte === 10) lines++;
-        if (!space && !in_word) words++;
-        in_word = !space;
-      }
-      bytes += piece.length;
-    }
-  });
-}
-
-register({
-  name: "wc",
-  group: "files",
-  usage: "wc FILE…",
+register_program("wc", {
   summary: "lines, words and bytes of files",
   man:
     "Reads the files to their ends and so fills the page cache with them: /usr/media/film0 to film7, 32 MiB each on a\n" +
     "read-only disc, are more than memory holds, so reclaim goes to work (vmstat, cat /proc/vmstat, /proc/meminfo).",
   reads: true,
-  complete: "path",
-  run(_ctx, args) {
-    if (args.length === 0) throw usage_error(this);
-    const rows = args.map((path) => ({ path, counts: count_file(path) }));
-    const text = rows.map(({ path, counts }) => `${counts.map((n) => String(n).padStart(8)).join(" ")} ${path}`);
-    return { text: text.join("\n"), json: rows };
-  },
 });
-
-register({
-  name: "echo",
-  group: "files",
-  usage: "echo TEXT… [> FILE | >> FILE]",
+register_program("grep", {
+  summary: "the lines of files with a text in them",
+  man: "-v those without it, -c only how many: cat /proc/slabinfo | grep dentry. It is a text, not a pattern.",
+  reads: true,
+  json: "line",
+});
+register_program("head", {
+  summary: "the first lines of files",
+  man: "Ten, or -n LINES. Behind a command: slabtop | head -n 12.",
+  reads: true,
+  json: "line",
+});
+register_program("echo", {
   summary: "prints its arguments, or writes them into a file",
   man: "echo 3 > /proc/sys/vm/drop_caches lets go of the page cache and of all unused dentries and inodes.",
   raw: true,
-  run: (_ctx, args) => line(args.join(" ")),
+  json: "line",
 });
-
-/** A command that does something to each of its paths and answers nothing. */
-function for_each_path(
-  name: string,
-  usage: string,
-  summary: string,
-  man: string,
-  flag: string,
-  act: (path: string, flag: boolean) => void,
-): void {
-  // prettier-ignore
-  register({
-    name,
-    group: "files",
-    usage,
-    summary,
-    man,
-    complete: "path",
-    run(_ctx, args): Result {
-      const { plain, flags } = parse_args(args);
-      const flagged = flags.delete(flag);
-      if (flags.size > 0) throw usage_error(this, `${name}: no option ${[...flags][0]}`);
-      if (plain.length === 0) throw usage_error(this);
-      for (const path of plain) act(path, flagged);
-      return line("", plain);
-    },
-  });
-}
-
-function make_directory(path: string, parents: boolean): void {
-  const folders = parents ? [...path.matchAll(/[^/]+/g)].map(({ index, 0: name }) => path.slice(0, index + name.length)) : [path]; // prettier-ignore
-  for (const [i, folder] of folders.entries()) {
-    const error = do_mkdirat(utf8_encode(folder), DIR_MODE);
-    const is_there =
-      error !== 0 && parents && (i < folders.length - 1 || (stat_of("mkdir", folder).mode & S_IFMT) === S_IFDIR);
-    if (!is_there) check("mkdir", folder, error);
-  }
-}
-
-function remove_path(path: string, recursive: boolean): void {
-  if (recursive && (stat_of("rm", path).mode & S_IFMT) === S_IFDIR) {
-    for (const { name } of list_directory(path, "rm")) remove_path(join_path(path, name), true);
-    check("rm", path, do_rmdir(utf8_encode(path)));
-  } else check("rm", path, do_unlinkat(utf8_encode(path)));
-}
-
-for_each_path(
-  "touch",
-  "touch FILE…",
-  "makes empty files",
-  "Makes each file unless it is there: an inode and a dentry.",
-  "",
-  (path) => with_file("touch", path, O_WRONLY | O_CREAT, () => {}),
-);
-for_each_path(
-  "mkdir",
-  "mkdir [-p] DIR…",
-  "makes folders",
-  "With -p those above too, and it is no error if one is there.",
-  "-p",
-  make_directory,
-);
-for_each_path(
-  "rmdir",
-  "rmdir DIR…",
-  "removes empty folders",
-  "Removes folders that have nothing in them.",
-  "",
-  (path) => void check("rmdir", path, do_rmdir(utf8_encode(path))),
-);
-for_each_path(
-  "rm",
-  "rm [-r] FILE…",
-  "removes files",
-  "With -r folders too, with all that is in them.",
-  "-r",
-  remove_path,
-);
-
-register({
-  name: "stat",
-  group: "files",
-  usage: "stat FILE…",
+register_program("touch", { summary: "makes empty files", man: "Makes each file unless it is there: an inode and a dentry." }); // prettier-ignore
+register_program("mkdir", { summary: "makes folders", man: "With -p those above too, and it is no error if one is there." }); // prettier-ignore
+register_program("rmdir", { summary: "removes empty folders", man: "Removes folders that have nothing in them." });
+register_program("rm", { summary: "removes files", man: "With -r folders too, with all that is in them." });
+register_program("mv", {
+  summary: "gives a file another name",
+  man: "Moves a file or a folder: its dentry gets the new name and place, its inode stays.",
+  json: "line",
+});
+register_program("ln", {
+  summary: "gives a file one more name",
+  man: "Makes a hard link: one more dentry of the inode. With -s a symbolic link: an inode with a path in it.",
+  json: "line",
+});
+register_program("stat", {
   summary: "what an inode says of a file",
   man: "Bytes, blocks of 512 in the page cache, device and inode number, links, mode, time of the last change.",
   reads: true,
-  complete: "path",
-  run(_ctx, args) {
-    if (args.length === 0) throw usage_error(this);
-    const stats = args.map((path) => ({ path, ...stat_of("stat", path) }));
-    const text = stats.map(
-      ({ path, size, blocks, dev, ino, nlink, mode, mtime }) =>
-        `  File: ${path}\n  Size: ${String(size).padEnd(10)} Blocks: ${blocks}\n` +
-        `Device: 0,${String(dev).padEnd(8)} Inode: ${String(ino).padEnd(8)} Links: ${nlink}\n` +
-        `Access: (${(mode & 0o7777).toString(8).padStart(4, "0")}/${mode_text(mode)})\nModify: ${seconds(mtime)} s after power-on`,
-    );
-    return { text: text.join("\n"), json: stats.length === 1 ? stats[0] : stats };
-  },
+});
+register_program("sh", {
+  group: "tasks",
+  summary: "a shell: pipes, && and ||, < and 2>, of programs",
+  man:
+    "sh -c runs a line, sh FILE the lines of a file. It knows CMD | CMD, &&, ||, ;, &, <, >, >>, 2>, 2>&1, quotes, cd,\n" +
+    "exit and wait. A console line with | in it goes to sh: ls -l / | grep proc. What is the console's own can stand\n" +
+    "before the first |: slab dentry | head. /bin has all programs: ls /bin.",
+  json: "line",
+});
+register_program("cowtest", {
+  group: "tasks",
+  summary: "forks, and writes to shared pages on both sides",
+  man:
+    "A program fills 16 pages and forks. Parent and child then write to half of them, which\n" +
+    "copies those, and each reads what it wrote. See AnonPages in meminfo, pgreuse in vmstat.",
+  json: "line",
+});
+register_program("memhog", {
+  group: "tasks",
+  summary: "a program that fills so much memory, or all there is",
+  man:
+    "Maps and fills memory, a MiB at a time. Without a number it goes on until the OOM killer\n" +
+    "ends it: dmesg has the report.",
+  json: "line",
+});
+register_program("forkbomb", {
+  group: "tasks",
+  summary: "forks, as do its children, until no more can be had",
+  man: "Each process forks until the limit of processes (RLIMIT_NPROC) or memory ends it, holds on for a second, and ends.",
+  json: "line",
+});
+register_program("usertests", {
+  group: "tasks",
+  summary: "tries what a program must be able to do, and must not get away with",
+  man:
+    "Runs one child a test, as xv6's does: files, pipes, fork, exec, kill, bad pointers in every system call, kernel\n" +
+    "memory, read-only pages, heaps and stacks without end, forks without end. Memory is counted before and after each.\n" +
+    "With words: the tests that have them in their names: usertests pipe.",
+  json: "line",
 });

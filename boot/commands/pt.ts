@@ -28,11 +28,11 @@ interface Step {
 }
 
 /** The page table of a task, or the kernel's: kernel threads, and tasks without user memory, have no other. */
-function page_table_of(who: string): Phys {
+export function page_table_of(command: string, who: string): Phys {
   if (who === "kernel") return swapper_pg_dir();
-  if (!/^\d+$/.test(who)) throw new CommandError(`pt: "${who}" is neither a pid nor "kernel"`);
+  if (!/^\d+$/.test(who)) throw new CommandError(`${command}: "${who}" is neither a pid nor "kernel"`);
   const task = find_task_by_pid(Number(who));
-  if (task === 0) throw new CommandError(`pt: no task has pid ${who}`);
+  if (task === 0) throw new CommandError(`${command}: no task has pid ${who}`);
   const mm = TaskStruct.mm.get(task);
   return mm === 0 ? swapper_pg_dir() : (PgTables.pgd.get(MmStruct.tables.at(mm)) as Ptr);
 }
@@ -88,6 +88,6 @@ every level, and NX at none.
     const va = parse_virt(text);
     if (Number.isNaN(va))
       throw new CommandError(`pt: "${text}" is no canonical address: one is ${virt_px(VMALLOC_START)}`);
-    return describe(page_table_of(who), va);
+    return describe(page_table_of("pt", who), va);
   },
 });

@@ -68,12 +68,22 @@ export interface Control {
   wait_jobs(id?: number): Promise<void>;
   /** Ends a job early; false if there is none of this number. */
   kill_job(id: number): Promise<boolean>;
+  /** Lets the scheduler run kernel entries until `done`, at most `limit`, whether or not Ctrl-C was pressed; how many. */
+  run_until(done: () => boolean, limit: number): Promise<number>;
   /** Lets the scheduler run kernel entries; how many it could. */
   run_entries(count: number): Promise<number>;
   /** Lets so much of the machine's time pass. */
   run_for(seconds: number): Promise<void>;
   /** Powers off; nothing runs after it. */
   power_off(): Promise<Result>;
+}
+
+/** Where the program of a command reads from and writes to, if not from nothing and to the console. */
+export interface Redirection {
+  readonly from?: string | undefined;
+  /** What it reads instead of a file. */
+  readonly input?: string | undefined;
+  readonly to?: { readonly path: string; readonly append: boolean } | undefined;
 }
 
 export interface Context {
@@ -102,6 +112,10 @@ export interface Context {
   progress(text: string): void;
   /** Prints a line at once, before the answer. Nothing with --json. */
   print(text: string): void;
+  /** Prints a line where failures go; the command goes on. */
+  warn(text: string): void;
+  /** Of the command's own program. */
+  readonly redirection: Redirection;
   /** Asks the person at the terminal; undefined without one, and at the end of the input. */
   ask(prompt: string): Promise<string | undefined>;
 }
@@ -120,6 +134,8 @@ export interface Command {
   readonly man: string;
   /** Takes `--watch [s]` and `--count n`: it reads and changes nothing. */
   readonly reads?: boolean;
+  /** A program in /bin, which the console starts and waits for. */
+  readonly program?: boolean;
   /** Takes its arguments as they are, `--json` included. */
   readonly raw?: boolean;
   /** What the argument under the cursor may be; `args` ends with that argument. */

@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { S_IFLNK, S_IFMT } from "../../kernel/fs/fs.ts";
 import { sysfs_walk } from "../../kernel/fs/sysfs.ts";
 import { slab_ops } from "../../mm/slab_common.ts";
-import { write_file } from "./files.ts";
+import { write_file } from "../host_files.ts";
 import { need_slabinfo } from "./memory.ts";
 import { CommandError, register, usage_error, type Result } from "./registry.ts";
 
@@ -152,9 +152,10 @@ function numa_text(slabs: readonly Slab[], one: boolean): string {
   return [head, "-".repeat(22) + "-----".repeat(count), ...body].join("\n");
 }
 
-function alias_text(slabs: readonly Slab[], inverted: boolean): string {
-  const named = slabs.filter(({ id, links }) => id.startsWith(":") && (inverted || links.length > 1));
-  if (inverted) return named.flatMap((s) => s.links.map((link) => `${left(link, 15)} -> ${s.name}`)).join("\n");
+/** Aliases of caches with several, or with `single` of all that could have some. */
+function alias_text(slabs: readonly Slab[], inverted: boolean, single: boolean): string {
+  const named = slabs.filter(({ id, links }) => id.startsWith(":") && (single || links.length > 1));
+  if (inverted) return named.flatMap((s) => s.links.map((link) => `${left(link, 15)} -> ${s.id}`)).join("\n");
   return named.map((s) => `\n${left(s.id, 12)} <- ${s.links.join(" ")}`).join("");
 }
 
@@ -296,7 +297,7 @@ function slabinfo(args: readonly string[], refuse: (what: string) => CommandErro
     for (const s of matching) write_file(`/sys/kernel/slab/${s.id}/${file}`, "1", false, "slabinfo");
     return answer(read_slabs(pattern, set.f!), "");
   }
-  if (set.a) return answer(matching, alias_text(matching, set.i!));
+  if (set.a) return answer(matching, alias_text(matching, set.i!, set["1"]!));
   if (set.T) return answer(matching, totals_text(matching, set.B!));
   if (set.X) return answer(matching, extended_totals(matching, options));
   if (set.n) return answer(shown, numa_text(shown, false));
@@ -315,11 +316,12 @@ a slab, O order, %Fr slabs with free objects, %Ef of the space holds objects.
 Flags: * aliases, d DMA, A cache line aligned, P poison, a reclaimable,
 Z red zones, F checks, U tracking, T tracing. One cache: a report.
 
-  -a aliases  -D activity  -n by node  -r reports  -t who allocated  -T totals
-  -X totals and the foremost  -s shrink  -v validate (caches with slab_debug)
+  -a aliases of caches with several (-1: of all)  -D activity  -n by node
+  -r reports  -t who allocated  -T totals  -X totals and the foremost
+  -s shrink  -v validate (caches with slab_debug)
   -A by activity  -L by loss  -P by partial slabs  -S by space  -i the other way
   -e empty ones only  -z empty ones too  -U unreclaimable ones  -N K lines
-  -B plain bytes  -f by the longest alias  -d… -1 change nothing
+  -B plain bytes  -f by the longest alias  -d… changes nothing
 
   slabinfo -S -N 5; slabinfo task_struct; slabinfo -D kmalloc`,
   complete: "cache",

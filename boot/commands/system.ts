@@ -18,6 +18,7 @@ const GROUPS: Readonly<Record<Group, string>> = {
 const NOTES = `  CMD --json         one JSON value          CMD > FILE, >> FILE   into a file
   CMD --watch [s]    again and again         CMD &                 as a job
   CMD; CMD           one after the other     on CPU CMD            on that CPU
+  CMD | CMD          a pipe (man sh)         CMD && CMD, ||        and, or else
 man CMD explains a command, help GROUP lists a group; Tab completes; try: tour`;
 
 /** Words as paragraphs of at most `width` columns, later lines indented. */

@@ -46,7 +46,7 @@ export interface Claim {
 }
 
 /** All nine workloads; a CommandError that names a recording that is not there. */
-function all_workloads(folder: string): Workload[] {
+export function all_workloads(folder: string): Workload[] {
   try {
     return [...RECORDINGS.map((name) => `${folder}/${name}`), ...BUILT_IN_NAMES].map(parse_workload);
   } catch (error) {
@@ -79,7 +79,7 @@ type Numbers = Readonly<Record<string, number | null>>;
 function numbers({ columns }: Comparison, figure: Figure, names: readonly string[]): Numbers {
   const value = (name: string): number | null => {
     const column = columns.find(({ config }) => config === name);
-    if (!column || column.died !== undefined || column.memory!.failed > 0) return null;
+    if (!column || column.died !== undefined || (column.memory ?? column.timing)!.failed > 0) return null;
     return figure(column) ?? null;
   };
   return Object.fromEntries(names.map((name) => [name, value(name)]));
@@ -159,13 +159,13 @@ function claims_of_growth(found: readonly Comparison[]): Claim[] {
   ]; // prettier-ignore
 }
 
-/** Runs everything and judges. */
-export async function claims(ctx: Context, folder: string, seed: number): Promise<Claim[]> {
-  const workloads = all_workloads(folder);
+/** Runs the workloads and judges. */
+export async function claims(ctx: Context, workloads: readonly Workload[], seed: number): Promise<Claim[]> {
   const base = { seed, append: "", timing: true };
   const configs = ["slub", "slab", "slob", "buddy", "slab:colour=off"].map(parse_config);
+  const only = { buddy: "measure", "slab:colour=off": "time" } as const; // the only figures of these that a claim is about
   const small_and_large = workloads.flatMap((workload) =>
-    MACHINES.map((name): Request => ({ ...base, workload, configs, machine: PRESETS[name]!, copies: 1, idle: IDLE_SECONDS })),
+    MACHINES.map((name): Request => ({ ...base, workload, configs, only, machine: PRESETS[name]!, copies: 1, idle: IDLE_SECONDS })),
   ); // prettier-ignore
   const growing = workloads.flatMap((workload) =>
     SIZES.map(([cpus, nodes]): Request => ({ ...base, workload, configs: configs.slice(0, 2), machine: sized(cpus, nodes), copies: cpus, idle: 0 })),

@@ -15,7 +15,7 @@ import { CommandError, type Context } from "../commands/registry.ts";
 import type { Config } from "./config.ts";
 import type { Job, Measured, Timed } from "./job.ts";
 import { run_jobs, type Answer } from "./run.ts";
-import { demand_of, steps, type Demand } from "./script.ts";
+import { demand_of, steps, times, type Demand } from "./script.ts";
 import { is_script, type Workload } from "./workload.ts";
 
 /** What is compared, and how. */
@@ -27,8 +27,11 @@ export interface Request {
   readonly append: string;
   readonly copies: number;
   readonly timing: boolean;
+  /** Of these configurations, by name, only the memory or only the time is wanted. */
+  readonly only?: Readonly<Record<string, Task>>;
   readonly idle: number;
 }
+type Task = "measure" | "time";
 
 /** The figures of one configuration. */
 export interface Column {
@@ -57,11 +60,17 @@ export interface Comparison {
 
 const SURVEYOR: Config = { name: "survey", allocator: "slub", append: "slab=slub slab_nomerge", sheaf: 0 };
 
-/** What the workloads ask for: scripts are read here, programs are run once each. */
+/** What the workloads ask for: each script is read here, once; programs are run once for each request. */
 async function survey(ctx: Context, requests: readonly Request[]): Promise<Demand[]> {
+  const scripts = new Map<string, Demand>();
   const jobs: Job[] = [];
   const demands = requests.map(({ workload, machine, seed, append, copies }) => {
-    if (is_script(workload)) return demand_of(steps(workload, seed, machine, copies));
+    if (is_script(workload)) {
+      const key = `${seed} ${workload.name}`;
+      const one = scripts.get(key) ?? demand_of(steps(workload, seed, machine, 1));
+      scripts.set(key, one);
+      return times(one, copies);
+    }
     jobs.push({ task: "survey", workload, machine, seed, append, copies, config: SURVEYOR, idle: 0, calls: false });
     return undefined;
   });
@@ -81,15 +90,22 @@ function memory_of(measured: Measured, demand: Demand): Column["memory"] {
   return { ...measured, internal: peak_slots - demand.peak_bytes, grown, overhead: Math.round(overhead * 1e4) / 1e4 };
 }
 
-function column(config: Config, demand: Demand, plain: Answer, timed: Answer | undefined): Column {
-  const died = plain.died ?? timed?.died;
+/** What is to be run for one configuration of a request. */
+function tasks({ timing, only }: Request, { name }: Config): readonly Task[] {
+  const wanted = only?.[name];
+  if (wanted) return [wanted];
+  return timing ? ["measure", "time"] : ["measure"];
+}
+
+function column(config: Config, demand: Demand, answers: readonly Answer[]): Column {
+  const { died, measured, timed }: Answer = Object.assign({}, ...answers);
   return {
     config: config.name,
     allocator: config.allocator,
     parameters: config.append,
     ...(died !== undefined && { died }),
-    ...(plain.measured && { memory: memory_of(plain.measured, demand)! }),
-    ...(timed?.timed && { timing: timed.timed }),
+    ...(measured && { memory: memory_of(measured, demand)! }),
+    ...(timed && { timing: timed }),
   };
 }
 
@@ -101,24 +117,24 @@ export async function compare(ctx: Context, request: Request): Promise<Compariso
 /** Runs `many` comparisons: realms are booted again and again, and calls are not counted. */
 export async function compare_all(ctx: Context, requests: readonly Request[], many = true): Promise<Comparison[]> {
   const demands = await survey(ctx, requests);
-  const jobs = requests.flatMap(({ workload, configs, machine, seed, append, copies, timing, idle }, i) =>
-    configs.flatMap((config) => {
-      const job = { workload, config, machine, seed, append, copies, idle, calls: !many, demand: demands[i]! };
-      return (["measure", "time"] as const).slice(0, timing ? 2 : 1).map((task): Job => ({ ...job, task }));
-    }),
-  );
+  const jobs = requests.flatMap((request, i) => {
+    const { workload, machine, seed, append, copies, idle } = request;
+    const base = { workload, machine, seed, append, copies, idle, calls: !many, demand: demands[i]! };
+    return request.configs.flatMap((config) => tasks(request, config).map((task): Job => ({ ...base, config, task })));
+  });
   const answers = await run_jobs(ctx, jobs, many);
-  return requests.map(({ workload, configs, machine, seed, copies, idle, timing }, i) => ({
-    workload: workload.name,
-    machine: machine.name,
-    cpus: machine.cpus,
-    nodes: machine.nodes.length,
-    seed,
-    copies,
-    idle,
-    demand: demands[i]!,
-    columns: configs.map((config) =>
-      column(config, demands[i]!, answers.shift()!, timing ? answers.shift() : undefined),
-    ),
-  }));
+  return requests.map((request, i) => {
+    const { workload, configs, machine, seed, copies, idle } = request;
+    return {
+      workload: workload.name,
+      machine: machine.name,
+      cpus: machine.cpus,
+      nodes: machine.nodes.length,
+      seed,
+      copies,
+      idle,
+      demand: demands[i]!,
+      columns: configs.map((one) => column(one, demands[i]!, answers.splice(0, tasks(request, one).length))),
+    };
+  });
 }

@@ -44,18 +44,13 @@ export interface Demand {
  * against the one before.
  */
 export function* steps(workload: Workload, seed: number, machine: MachineSpec, copies: number): Generator<Step> {
-  const scripts = Array.from({ length: copies }, (_, copy) => ({ copy, cpu: 0, script: one_script(workload, seed, machine) })); // prettier-ignore
-  if (copies === 1) return yield* scripts[0].script;
-  for (let running = scripts; running.length > 0;)
-    for (const one of running) {
-      const { value, done } = one.script.next();
-      if (done) {
-        running = running.filter((other) => other !== one);
-        continue;
-      }
-      if (value.cpu >= 0) one.cpu = value.cpu;
-      yield { ...value, id: value.id * copies + one.copy, cpu: (one.cpu + one.copy) % machine.cpus };
-    }
+  if (copies === 1) return yield* one_script(workload, seed, machine);
+  let cpu = 0;
+  for (const { op, id, bytes, cache, gfp, node, cpu: given } of one_script(workload, seed, machine)) {
+    if (given >= 0) cpu = given;
+    for (let copy = 0; copy < copies; copy++)
+      yield { op, id: id * copies + copy, bytes, cache, gfp, node, cpu: (cpu + copy) % machine.cpus };
+  }
 }
 
 function one_script(workload: Workload, seed: number, machine: MachineSpec): Generator<Step> {
@@ -77,9 +72,9 @@ function* recorded(reader: EventReader): Generator<Step> {
   while (reader.next()) {
     const { op, now, cache, gfp } = reader;
     const { OBJ: id, CPU: cpu, NODE: node } = now as { OBJ: number; CPU: number; NODE: number };
-    if (op === "k") yield { ...base, op: "alloc", id, bytes: now.BYTES_REQ!, gfp, node, cpu };
-    else if (op === "c") yield { ...base, op: "alloc", id, bytes: cache.object_size, cache, gfp, node, cpu };
-    else if ("fdx".includes(op)) yield { ...base, op: "free", id, cache, cpu };
+    if (op === "k") yield { op: "alloc", id, bytes: now.BYTES_REQ!, cache: FROM_KMALLOC, gfp, node, cpu };
+    else if (op === "c") yield { op: "alloc", id, bytes: cache.object_size, cache, gfp, node, cpu };
+    else if ("fdx".includes(op)) yield { op: "free", id, bytes: 0, cache, gfp: GFP_KERNEL, node: -1, cpu };
   }
 }
 
@@ -185,4 +180,10 @@ export function demand_of(script: Iterable<Step>): Demand {
     if (op === "free") tally.give(id);
     else tally.take(id, bytes);
   return tally.demand();
+}
+
+/** What copies of a script in turns ask for: all grow together, so the peak is where that of one is, in the last copy. */
+export function times(demand: Demand, copies: number): Demand {
+  const all = Object.entries(demand).map(([name, value]) => [name, (value as number) * copies]);
+  return Object.fromEntries(all) as unknown as Demand;
 }

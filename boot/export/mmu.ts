@@ -7,7 +7,8 @@
  *     probes     {va, pa|null, r, w, x, user}: for each page its first and last byte and the byte behind it, and 1,000
  *                addresses drawn by a fixed seed, half of them in or near mappings; or those that the caller brings
  *
- * Any x86-64 MMU that loads the image and cr3 must translate, allow and refuse alike.
+ * The page table is that of the CPU that exports, or of any process: all share the kernel's half. Any x86-64 MMU that loads
+ * the image and cr3 must translate, allow and refuse alike.
  */
 import { hex, virt_of, virt_px, type Phys, type Virt } from "../../hal/addr.ts";
 import { read_cr3 } from "../../hal/control_regs.ts";
@@ -38,9 +39,14 @@ export function export_cr3(): Phys {
   return read_cr3() - (read_cr3() % 4096);
 }
 
-/** Every mapped page by address, found as the CPU finds it. */
+/** Every mapped page, found as the CPU finds it, by address: as 64 bits without a sign, as ELF files sort them. */
 function* leaves(cr3: Phys): Generator<Leaf> {
-  for (let va = -HALF; va < HALF;) {
+  yield* leaves_between(cr3, 0, HALF);
+  yield* leaves_between(cr3, -HALF, 0);
+}
+
+function* leaves_between(cr3: Phys, start: Virt, end: Virt): Generator<Leaf> {
+  for (let va = start; va < end;) {
     const probe = mmu_probe(cr3, va);
     const size = pg_level_size(probe.level); // of the page, or of what the empty entry leaves out
     if (probe.pa !== null) yield { va, size, probe };
@@ -87,9 +93,8 @@ function probe_text(cr3: Phys, va: Virt): string {
   return `{"va": ${va_text(va)}, "pa": ${pa_text(pa)}, "r": ${bit(r)}, "w": ${bit(w)}, "x": ${bit(x)}, "user": ${bit(user)}}`;
 }
 
-/** The file; `addresses` replaces the probes that are chosen here. A line a probe. */
-export function mmu_json(addresses?: readonly Virt[]): string {
-  const cr3 = export_cr3();
+/** The file for a page table; `addresses` replaces the probes that are chosen here. A line a probe. */
+export function mmu_json(cr3: Phys, addresses?: readonly Virt[]): string {
   const mappings = mappings_of(cr3);
   const mapping_lines = mappings.map(
     ({ start, end, pa, flags }) =>

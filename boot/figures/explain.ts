@@ -12,14 +12,15 @@ import { nr_cpu_ids } from "../../hal/cpu.ts";
 import { PERCPU_BASE, image_end, image_nr_cpus, image_symbol, per_cpu_ptr } from "../../hal/image.ts";
 import { ram_read_string } from "../../hal/ram.ts";
 import { list_next } from "../../kernel/lib/list.ts";
-import { AddressSpace, Dentry, Inode } from "../../kernel/fs/fs.ts";
+import { Dentry, Inode } from "../../kernel/fs/fs.ts";
 import { THREAD_SIZE, TaskStruct, tasklist } from "../../kernel/task.ts";
+import { AddressSpace } from "../../mm/address_space.ts";
 import { free_blocks, is_page_struct } from "../../mm/buddy_check.ts";
 import { MIGRATE_NAMES } from "../../mm/gfp.ts";
 import { for_each_mem_region, memblock_memory } from "../../mm/memblock.ts";
 import {
-  PGTY_large_kmalloc, PG_reserved, Page, compound_head, compound_order, mem_map_state, page_flag, page_is_buddy,
-  page_is_slab, page_to_nid, page_to_pfn, page_type, pfn_to_page, type PagePtr, type SlabPtr,
+  PGTY_large_kmalloc, PG_reserved, Page, compound_head, compound_order, mem_map_state, page_flag, page_is_anon,
+  page_is_buddy, page_is_slab, page_to_nid, page_to_pfn, page_type, pfn_to_page, type PagePtr, type SlabPtr,
 } from "../../mm/page.ts"; // prettier-ignore
 import { pfnblock_migratetype } from "../../mm/pageblock.ts";
 import {
@@ -89,7 +90,7 @@ export function use_in_use(page: PagePtr): PageUse {
   if (page_flag(page, PG_reserved)) return "reserved";
   if (page_is_slab(page)) return "slab";
   if (page_type(page) === PGTY_large_kmalloc) return "kmalloc";
-  return Page.mapping.get(page) !== 0 ? "cache" : "pages";
+  return Page.mapping.get(page) !== 0 && !page_is_anon(page) ? "cache" : "pages";
 }
 
 /** What `explain --json` prints; what does not apply is absent. */
