@@ -10,6 +10,18 @@ describe("the amnesia test", () => {
   it("nor does one of a machine under SLAB: 3 moments", () => amnesia(3, 3, 4000, "slab=slab"));
 
   it("nor does one of a machine under SLOB: 3 moments", () => amnesia(2, 3, 4000, "slab=slob"));
+
+  it("programs ten forks deep go on, each with its own variables and memory: 5 moments", async () => {
+    const log = await amnesia(5, 5, 1500, "", "t_amnesia_memory");
+    expect(log.filter((line) => line.includes("wrong"))).toEqual([]);
+    const deep = log.flatMap((line) => {
+      const found = /t_forks_deep\[\d+\]: depth (\d+): (\d+) \2, /.exec(line);
+      return found ? [{ depth: Number(found[1]), value: found[2] }] : [];
+    });
+    expect(deep.map(({ depth }) => depth)).toEqual([10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    expect(new Set(deep.map(({ value }) => value)).size).toBe(11);
+    expect(log.filter((line) => line.includes("t_random_memory["))).toHaveLength(8);
+  });
 });
 
 describe("attach", () => {

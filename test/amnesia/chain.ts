@@ -50,9 +50,18 @@ function choose_moments(counts: readonly number[], count: number, seed: number):
   return [...chosen].sort((a, b) => a - b);
 }
 
-/** Runs the test with one seed; `entries` is how long the machine runs, `append` what stands on its command line. */
-export async function amnesia(seed: number, moments: number, entries: number, append = ""): Promise<void> {
-  const booted = { seed, garbage: garbage(seed), append };
+/**
+ * Runs the test with one seed; `entries` is how long the machine runs, `append` what stands on its command line, `init` its
+ * first program: what there is to do. Returns the log.
+ */
+export async function amnesia(
+  seed: number,
+  moments: number,
+  entries: number,
+  append = "",
+  init = "t_amnesia",
+): Promise<string[]> {
+  const booted = { seed, garbage: garbage(seed), append: `init=${init} ${append}` };
   const whole = await in_realm(new_ram(), { boot: booted, entries, count: true, end: true });
   expect(whole.findings).toEqual([]);
   expect(JSON.parse(whole.leftover!)).toEqual({ pages: 0, objects: 0, locks: 0, details: [] });
@@ -61,19 +70,22 @@ export async function amnesia(seed: number, moments: number, entries: number, ap
   const chosen = choose_moments(whole.counts, moments, seed);
   expect(chosen).toHaveLength(moments);
   const ram = new_ram();
-  let at = 0;
+  let [at, in_pipes] = [0, 0];
   for (const moment of chosen) {
     const job = { entries: moment - at, ...(at === 0 && { boot: booted }) };
     const answer = await in_realm(ram, job);
     at = moment;
+    in_pipes += answer.in_pipes;
     expect(answer.findings).toEqual([]);
     expect(answer.under_way).toBe(whole.counts[moment]);
     expect(answer.log).toEqual(whole.log.slice(0, answer.log.length));
   }
+  if (init === "t_amnesia" && moments >= 12) expect(in_pipes).toBeGreaterThan(0);
   const last = await in_realm(ram, { entries: entries - at, end: true });
   expect(last.findings).toEqual([]);
   expect(last.log).toEqual(whole.log);
   expect(last.ram).toBe(whole.ram);
   expect(last.leftover).toBe(whole.leftover);
   expect(last.figures).toEqual(whole.figures);
+  return last.log;
 }

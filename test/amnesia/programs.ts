@@ -10,6 +10,7 @@ import { ksym } from "../../kernel/lib/ksym.ts";
 import { pr_info } from "../../kernel/lib/printk.ts";
 import { program } from "../../kernel/program.ts";
 import { wake_up_process } from "../../kernel/sched.ts";
+import { u } from "../../kernel/user_memory.ts";
 import { register_syscall } from "../../kernel/syscall.ts";
 import { TimerList, mod_timer, timer_setup } from "../../kernel/timer.ts";
 
@@ -98,11 +99,67 @@ program("t_kills", function* (sys) {
   yield sys.syslog(`signals ${killed}`);
 });
 
+// Three links of a chain: what one writes into a pipe the next reads, changes and hands on; each also waits for room.
+program("t_pipes", function* (sys) {
+  const bytes = 5000;
+  const va: number = yield sys.sbrk(2 * 65536);
+  const [first_out, first_in]: [number, number] = yield sys.pipe();
+  if ((yield sys.fork()) === 0) {
+    yield sys.close(first_out);
+    for (let i = 0; i < 40; i++) {
+      u.memset(va, yield sys.getrandom(), bytes);
+      for (let done = 0; done < bytes;) done += yield sys.write(first_in, va, bytes);
+    }
+    return 0;
+  }
+  yield sys.close(first_in);
+  const [second_out, second_in]: [number, number] = yield sys.pipe();
+  if ((yield sys.fork()) === 0) {
+    yield sys.close(second_out);
+    for (;;) {
+      const got: number = yield sys.read(first_out, va, 3000);
+      if (got <= 0) return 0;
+      u.store8(va, u.load8(va) + 1);
+      if ((yield sys.getrandom()) % 4 === 0) yield sys.sleep(1);
+      yield sys.write(second_in, va, got);
+    }
+  }
+  yield sys.close(second_in);
+  yield sys.close(first_out);
+  let [sum, total] = [0, 0];
+  for (;;) {
+    const got: number = yield sys.read(second_out, va, 7000);
+    if (got <= 0) break;
+    total += got;
+    const before = sum;
+    sum = u.look(va, got, (memory) => memory.reduce((hash, byte) => (hash * 33 + byte) % 1_000_003, before));
+    if (total % 4 === 0) yield sys.sleep(1);
+  }
+  for (let i = 0; i < 2; i++) yield sys.wait();
+  yield sys.syslog(`pipes ${total} ${sum}`);
+});
+
+// Holds pages, some of them shared with a child that writes to them now and then.
+program("t_holds", function* (sys) {
+  const va: number = yield sys.mmap(16 * 4096);
+  for (let i = 0; i < 16; i++) u.store32(va + i * 4096, i);
+  const child: number = yield sys.fork();
+  for (let i = 0; i < 24; i++) {
+    const at = va + (i % 16) * 4096;
+    if ((i % 3 === 0) === (child === 0)) u.store32(at, u.load32(at) * 7 + i);
+    yield sys.sleep(1);
+  }
+  const sum = u.look(va, 16 * 4096, (memory) => memory.reduce((a, byte) => (a * 31 + byte) % 65_521, 0));
+  yield sys.syslog(`memory of the ${child === 0 ? "child" : "parent"} ${sum}`);
+  if (child !== 0) yield sys.wait();
+});
+
 program("t_amnesia", function* (sys) {
   yield { call: "boot_complete", args: [0] };
   yield { call: "t_start_thread", args: [] };
   const work: [string, number][] = [
     ["t_sums", 0], ["t_sums", 1], ["t_sums", 2], ["t_tree", 3], ["t_writes", 1], ["t_writes", 2], ["t_kills", 0],
+    ["t_pipes", 0], ["t_holds", 0],
   ]; // prettier-ignore
   for (const [name, arg] of work)
     if ((yield sys.fork()) === 0) {

@@ -30,6 +30,8 @@ export const MEMORY_GOALS = [
 
 /** A pair, against its cost at the first point of a curve. */
 export const GROWTH_GOAL = 1.3;
+/** A load whose page is in the TLB, against a load from RAM. */
+export const TLB_HIT_GOAL = 5;
 /** How much more 2 GiB of RAM may take of the host's memory than 256 MiB, after boot. */
 export const RSS_GOAL_BYTES = 48 * 1024 * 1024;
 

@@ -15,13 +15,14 @@ import { start, type Process } from "./processes.ts";
 import { create_progress } from "./progress.ts";
 import { boot_text, growth_text, json_text, markdown_text, summary_text, workloads_text } from "./report.ts";
 import { Results } from "./results.ts";
-import { GROWTH, LIMIT, SUBJECTS, SYSTEM, type SubjectInfo } from "./subjects.ts";
-import { SYSTEM_WORKLOADS, WORKLOADS, type Workload } from "./workloads.ts";
+import { GROWTH, LIMIT, SUBJECTS, SYSTEM, VM, type SubjectInfo } from "./subjects.ts";
+import { vm_text } from "./vm.ts";
+import { SYSTEM_WORKLOADS, VM_WORKLOADS, WORKLOADS, type Workload } from "./workloads.ts";
 
 const ROUNDS = 15;
 const BOOT_ROUNDS = 5;
 const SECTIONS = ["growth", "boot"];
-const ALL = [...WORKLOADS, ...SYSTEM_WORKLOADS];
+const ALL = [...WORKLOADS, ...SYSTEM_WORKLOADS, ...VM_WORKLOADS];
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -119,6 +120,7 @@ const wanted = SUBJECTS.filter(
 const results = new Results();
 await measure(wanted, workloads.filter((w) => WORKLOADS.includes(w)), rounds, results); // prettier-ignore
 await measure([SYSTEM], workloads.filter((w) => SYSTEM_WORKLOADS.includes(w)), rounds, results); // prettier-ignore
+await measure([VM], workloads.filter((w) => VM_WORKLOADS.includes(w)), rounds, results); // prettier-ignore
 const growth = new Results();
 if (sections.includes("growth")) await measure(GROWTH, named("W1"), rounds, growth);
 const boots: BootFigures[] = sections.includes("boot") ? await boot_figures(Math.min(rounds, BOOT_ROUNDS), say) : [];
@@ -126,7 +128,13 @@ const boots: BootFigures[] = sections.includes("boot") ? await boot_figures(Math
 if (request.json) process.stdout.write(`${json_text(results, growth, boots)}\n`);
 else if (request.markdown) process.stdout.write(`${markdown_text(results)}\n`);
 else {
-  const parts = [workloads_text(results), growth_text(growth), boot_text(boots), summary_text(results, growth, boots)];
+  const parts = [
+    workloads_text(results),
+    growth_text(growth),
+    boot_text(boots),
+    vm_text(results),
+    summary_text(results, growth, boots),
+  ];
   process.stdout.write(`${parts.filter((part) => part !== "").join("\n\n")}\n`);
 }
 for (const line of [...results.all_findings(), ...growth.all_findings()]) say(`bench: ${line}`);

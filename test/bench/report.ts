@@ -3,14 +3,14 @@ import { cpus } from "node:os";
 import type { BootFigures } from "./boot.ts";
 import { GOALS, GROWTH_GOAL, MEMORY_GOALS, RSS_GOAL_BYTES, met } from "./goals.ts";
 import type { Results, Spread } from "./results.ts";
-import { GROWTH, KHEAP, LIMIT, SUBJECTS, SYSTEM, type GrowthPoint } from "./subjects.ts";
-import { SYSTEM_WORKLOADS, WORKLOADS } from "./workloads.ts";
+import { GROWTH, KHEAP, LIMIT, SUBJECTS, SYSTEM, VM, type GrowthPoint } from "./subjects.ts";
+import { SYSTEM_WORKLOADS, VM_WORKLOADS, WORKLOADS } from "./workloads.ts";
 
 const MIB = 1024 * 1024;
 const NAME_WIDTH = 28;
 
 /** Three digits, as short as they go. */
-function digits(value: number): string {
+export function digits(value: number): string {
   if (value >= 100) return String(Math.round(value));
   return value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
@@ -31,7 +31,7 @@ export function machine_name(): string {
 }
 
 const what_of = (figure: string): string =>
-  [...WORKLOADS, ...SYSTEM_WORKLOADS].find(({ figures }) => figures.includes(figure))?.what ?? "";
+  [...WORKLOADS, ...SYSTEM_WORKLOADS, ...VM_WORKLOADS].find(({ figures }) => figures.includes(figure))?.what ?? "";
 
 /** A block a figure, a line a subject. */
 export function workloads_text(results: Results): string {
@@ -41,8 +41,13 @@ export function workloads_text(results: Results): string {
   return [head, ...figures.map((figure) => figure_text(results, figure))].join("\n\n");
 }
 
+/** Figures of kheap alone: what others have nothing to set beside. */
+function has_no_peer(results: Results, figure: string): boolean {
+  return results.subjects(figure).some((name) => name === SYSTEM.name || name === VM.name);
+}
+
 function figure_text(results: Results, figure: string): string {
-  const is_system = results.subjects(figure).includes(SYSTEM.name);
+  const is_system = has_no_peer(results, figure);
   const columns = `${"".padEnd(NAME_WIDTH)}${"time".padStart(10)}  ${"× L1".padStart(7).padEnd(23)}${is_system ? "" : "× limit".padStart(9)}`;
   const rows = results.subjects(figure).map((name) => {
     const time = time_text(results.ns(figure, name)!.median).padStart(10);
@@ -141,7 +146,7 @@ const cells = (list: readonly string[]): string => `| ${list.join(" | ")} |`;
 
 /** The medians × L1 as a table for a README; `goal` is kheap's default machine against its goal. */
 export function markdown_text(results: Results): string {
-  const figures = results.figures().filter((figure) => !results.subjects(figure).includes(SYSTEM.name));
+  const figures = results.figures().filter((figure) => !has_no_peer(results, figure));
   const line = (name: string): string[] => {
     const values = figures.map((figure) => results.vs_l1(figure, name));
     return values.some(Boolean) ? [cells([name, ...values.map((value) => (value ? digits(value.median) : "–"))])] : [];

@@ -58,6 +58,7 @@ function subject_module(name: string): Promise<unknown> {
     dlmalloc: () => import("./subjects/dlmalloc.ts"),
     objects: () => import("./subjects/objects.ts"),
     system: () => import("./subjects/system.ts"),
+    vm: () => import("./subjects/vm.ts"),
   };
   return modules[name]!();
 }

@@ -15,7 +15,7 @@ export interface KheapOptions {
 export interface SubjectInfo {
   readonly name: string;
   /** File in test/bench/subjects/, or the C program. */
-  readonly file: "limit" | "kheap" | "thi_ng" | "dlmalloc" | "objects" | "system" | "glibc.c";
+  readonly file: "limit" | "kheap" | "thi_ng" | "dlmalloc" | "objects" | "system" | "vm" | "glibc.c";
   readonly kheap?: KheapOptions;
   readonly what: string;
 }
@@ -46,6 +46,8 @@ export const SUBJECTS: readonly SubjectInfo[] = [
     what: "links scrambled",
   },
   { name: "kheap slub, sheaves", file: "kheap", kheap: { append: "kmalloc_sheaf=60" }, what: "kmalloc_sheaf=60" },
+  { name: "kheap slab", file: "kheap", kheap: { append: "slab=slab" }, what: "Bonwick's allocator" },
+  { name: "kheap slob", file: "kheap", kheap: { append: "slab=slob" }, what: "first fit, no slabs" },
   { name: "@thi.ng/malloc", file: "thi_ng", what: "a heap in an ArrayBuffer" },
   { name: "wasm dlmalloc", file: "dlmalloc", what: "wasi-libc's malloc, compiled to WebAssembly" },
   { name: "plain objects", file: "objects", what: "the JavaScript heap and its garbage collector" },
@@ -54,6 +56,9 @@ export const SUBJECTS: readonly SubjectInfo[] = [
 
 /** W6 to W9: what the kernel above the heap does with it. */
 export const SYSTEM: SubjectInfo = { name: "kheap system", file: "system", what: "tasks, files, boot, replay" };
+
+/** V1 to V5: virtual memory. */
+export const VM: SubjectInfo = { name: "kheap vm", file: "vm", what: "the MMU, faults, fork, areas, vmalloc" };
 
 /** A point of a growth curve: W1 on a machine with more of something. */
 export interface GrowthPoint extends SubjectInfo {

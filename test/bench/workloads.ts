@@ -29,6 +29,22 @@ export const SYSTEM_WORKLOADS: readonly Workload[] = [
   { key: "W9 fs-walk", figures: ["W9 fs-walk"], what: "the same" },
 ];
 
+export const VM_WORKLOADS: readonly Workload[] = [
+  { key: "V1 RAM", figures: ["V1 RAM"], what: "a load from RAM by its Ptr" },
+  { key: "V1 hit", figures: ["V1 hit"], what: "a load through the MMU, its page in the TLB" },
+  { key: "V1 walk", figures: ["V1 walk"], what: "a load through the MMU that walks four levels" },
+  { key: "V2 zero", figures: ["V2 zero"], what: "first store to a page, from ring 3; and its end" },
+  { key: "V2 copy", figures: ["V2 copy"], what: "store to a page shared by a fork; its share of fork and exit too" },
+  { key: "V3 10", figures: ["V3 10"], what: "fork of a process with 10 pages, and the child's end" },
+  { key: "V3 1000", figures: ["V3 1000"], what: "the same, 1,000 pages" },
+  { key: "V3 100000", figures: ["V3 100000"], what: "the same, 100,000 pages" },
+  { key: "V4 100", figures: ["V4 100"], what: "munmap and mmap of one of 100 areas" },
+  { key: "V4 1000", figures: ["V4 1000"], what: "the same, 1,000 areas" },
+  { key: "V4 10000", figures: ["V4 10000"], what: "the same, 10,000 areas" },
+  { key: "V5 4", figures: ["V5 4"], what: "vmalloc and vfree of 4 pages" },
+  { key: "V5 256", figures: ["V5 256"], what: "the same, 256 pages" },
+];
+
 export const BATCH = 1000;
 export const MANY = 1_000_000;
 export const MANY_SIZE = 192;

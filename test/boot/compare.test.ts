@@ -13,7 +13,7 @@ import { count_calls } from "../../boot/compare/calls.ts";
 import { default_configs, parse_config } from "../../boot/compare/config.ts";
 import { look, type Look } from "../../boot/compare/look.ts";
 import { Costs } from "../../boot/compare/meter.ts";
-import { demand_of, steps } from "../../boot/compare/script.ts";
+import { demand_of, steps, times } from "../../boot/compare/script.ts";
 import { parse_workload } from "../../boot/compare/workload.ts";
 import { PRESETS, machine_from_options, type MachineSpec } from "../../hal/machine.ts";
 import { init_list_head, list_add, list_add_tail, list_del, list_move } from "../../kernel/lib/list.ts";
@@ -80,6 +80,7 @@ describe("a script", () => {
     // Two copies in turns: the third objects are allocations 5 and 6.
     const two = { operations: 10, allocs: 8, peak_at: 6, peak_bytes: 19000, peak_objects: 6, end_objects: 6 };
     expect(demand(HAND_MADE, TEST_MACHINE, 2)).toEqual(two);
+    expect(times(one, 2)).toEqual(two);
   });
 
   it("may be a malloc-lab file, where a size may change", () => {
@@ -267,10 +268,18 @@ describe("compare", () => {
   );
 
   it("ends at Ctrl-C and leaves no worker", async () => {
-    const ctx = { cancelled: false, progress: () => void (ctx.cancelled = true) };
+    const said: string[] = [];
+    const ctx = {
+      cancelled: false,
+      progress(text: string) {
+        said.push(text);
+        ctx.cancelled = said.length > 1;
+      },
+    };
     const workload = parse_workload("fork-storm:100000");
     const request = { workload, configs: default_configs(), machine: TEST_MACHINE, seed: 1, append: "", copies: 1, timing: false, idle: 0 }; // prettier-ignore
     await expect(compare_all(ctx as unknown as Context, [request])).rejects.toThrow("compare: cancelled");
+    expect(said[0]).toBe("compare: 0 of 1; fork-storm:100000 on test, survey");
   });
 
   it("refuses what makes no sense in one line, and runs nothing", async () => {

@@ -157,7 +157,7 @@ describe("export", () => {
   it("replaces an earlier export, and touches nothing else", async () => {
     await answer(`kmem create ... 1000 flags=SLAB_NO_MERGE; export ${shared}`);
     expect(existsSync(join(shared, "sys/kernel/slab/alone"))).toBe(false);
-    expect(readdirSync(join(shared, "sys/kernel"))).toEqual(["mm", "slab"]);
+    expect(readdirSync(join(shared, "sys/kernel"))).toEqual(["debug", "mm", "slab"]);
     expect(existsSync(join(shared, "sys/kernel/slab/.../order"))).toBe(true);
     const [other, file] = [join(root, "other"), join(root, "file")];
     mkdirSync(other);
@@ -167,9 +167,9 @@ describe("export", () => {
     expect(err.replaceAll(root, "").trimEnd().split("\n")).toEqual([
       "export: /other: it holds letter.txt, which is no part of an export",
       "export: /file: it is no folder",
-      "usage: export DIR [--probe FILE]",
-      "usage: export DIR [--probe FILE]",
-      "export: no option --prove; usage: export DIR [--probe FILE]",
+      "usage: export DIR [--pid PID|kernel] [--probe FILE]",
+      "usage: export DIR [--pid PID|kernel] [--probe FILE]",
+      "export: no option --prove; usage: export DIR [--pid PID|kernel] [--probe FILE]",
       "export: /file/x: ENOTDIR",
     ]);
     expect(readdirSync(other)).toEqual(["letter.txt"]);

@@ -100,7 +100,7 @@ describe("mmu.json", () => {
       }
       set_pte(pte_alloc(mm, 0x4000000000, 3), 0, PAGE_SHARED_EXEC | _PAGE_PSE);
       write_cr3(pgd);
-      writeFileSync(join(there, "mmu.json"), mmu_json());
+      writeFileSync(join(there, "mmu.json"), mmu_json(pgd));
       writeFileSync(join(there, "ram.img"), ram_read_bytes(0, 40 << 20));
       write_cr3(swapper_pg_dir());
       for_each_leaf(mm, 0, TASK_SIZE_MAX, pte_clear);

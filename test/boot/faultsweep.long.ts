@@ -75,12 +75,26 @@ program("t_all_calls", function* (sys) {
   yield sys.mkdir("/tmp/d");
   const fd: number = yield sys.open("/tmp/d/f", O_RDWR | O_CREAT);
   yield sys.write(fd, "some words of no meaning".repeat(300));
-  const second: number = yield { call: "dup", args: [fd] };
-  yield { call: "lseek", args: [fd, 10, 0] };
+  const second: number = yield sys.dup(fd);
+  yield sys.lseek(fd, 10);
   yield sys.read(second, 100);
-  yield { call: "ftruncate", args: [fd, 9000] };
-  yield { call: "stat", args: ["/tmp/d/f"] };
-  yield { call: "readdir", args: ["/tmp/d"] };
+  const va: number = yield sys.sbrk(8192);
+  if (va > 0) yield sys.read(second, va, 8192);
+  if (va > 0) yield sys.write(fd, va, 5000);
+  yield sys.ftruncate(fd, 9000);
+  yield sys.link("/tmp/d/f", "/tmp/d/g");
+  yield sys.rename("/tmp/d/g", "/tmp/d/a_name_of_more_than_forty_bytes_that_needs_memory");
+  yield sys.unlink("/tmp/d/a_name_of_more_than_forty_bytes_that_needs_memory");
+  yield sys.symlink("/more/than/sixteen/bytes", "/tmp/d/l");
+  yield sys.unlink("/tmp/d/l");
+  const ends: [number, number] | number = yield sys.pipe();
+  if (typeof ends === "object") {
+    yield sys.write(ends[1], "through a pipe");
+    yield sys.read(ends[0], 100);
+    for (const end of ends) yield sys.close(end);
+  }
+  yield sys.stat("/tmp/d/f");
+  yield sys.readdir("/tmp/d");
   if ((yield sys.fork()) === 0) {
     yield sys.exec("t_child");
     return 1;
@@ -183,7 +197,18 @@ const LINES: Readonly<Record<string, readonly string[]>> = {
   rm: ["mkdir -p /tmp/d/e; touch /tmp/d/e/f; rm -r /tmp/d"],
   stat: ["stat /proc /tmp /sys/kernel/slab"],
   wc: ["echo hello > /tmp/x; wc /tmp/x", "wc /usr/src/000/000.c"],
+  grep: ["grep 1 /usr/src/000/000.c /proc/meminfo"],
+  head: ["head -n 3 /proc/meminfo", "slab dentry | head -n 2"],
+  mv: ["touch /tmp/x; mv /tmp/x /tmp/a_name_of_more_than_forty_bytes_that_needs_memory"],
+  ln: ["touch /tmp/x; ln /tmp/x /tmp/y", "ln -s /a/longer/path/than/the/inode/holds /tmp/l; ls -l /tmp/l"],
+  sh: ['sh -c "ls /proc | grep meminfo > /tmp/x && cat < /tmp/x | wc || echo no; sleep 0.1 & wait"', "ls / | wc"],
+  usertests: ["usertests hard links", "usertests a pipe holds 16 pages"],
   man: ["man fork"],
+  insmod: ["insmod ./examples/ring.ts", "insmod ./examples/scullc.ts"],
+  rmmod: ["insmod ./examples/leaky.ts; rmmod leaky"],
+  modprobe: ["modprobe ring_kunit"],
+  modinfo: ["insmod ./examples/ring.ts; modinfo ring"],
+  kunit: ["modprobe ring_kunit; kunit; modprobe -r ring_kunit"],
   numactl: ["numactl -H", "numactl --membind=1 fork 2", "numactl -i all mkdir /tmp/d", "numactl -p 1 kmalloc 20000"],
   export: [`export ${folder}`],
   memhog: ["memhog 2"],
@@ -238,14 +263,17 @@ describe("every file operation", () => {
   it("what a program asks for, by system calls", () => expect_survival(["t_program", "t_program; t_program"]));
 });
 
-describe("with shuffled and hardened free lists, and under SLAB", () => {
+describe("with shuffled and hardened free lists, and under SLAB and SLOB", () => {
   const lines = ["fork 3", "mkdir /tmp/d; echo hello > /tmp/d/f; rm -r /tmp/d", "t_program"];
-  it.each(["slab_freelist_random=on slab_freelist_hardened=on slab_full=off", "slab=slab"])("%s", async (append) => {
-    const sweeps = lines.map((text) => `faultsweep ${SAMPLE}'${text}'`);
-    const { out, err, failed } = await console_run(["kill crond syslogd getty", "run 20", ...sweeps], { append });
-    expect({ err, failed }).toEqual({ err: "", failed: false });
-    expect(out.match(/ {2}0 findings\n/g)).toHaveLength(lines.length);
-  });
+  it.each(["slab_freelist_random=on slab_freelist_hardened=on slab_full=off", "slab=slab", "slab=slob"])(
+    "%s",
+    async (append) => {
+      const sweeps = lines.map((text) => `faultsweep ${SAMPLE}'${text}'`);
+      const { out, err, failed } = await console_run(["kill crond syslogd getty", "run 20", ...sweeps], { append });
+      expect({ err, failed }).toEqual({ err: "", failed: false });
+      expect(out.match(/ {2}0 findings\n/g)).toHaveLength(lines.length);
+    },
+  );
 });
 
 /** Where Linux's own boot ends in a panic: caches made with SLAB_PANIC, hash tables, file systems, the first program. */
@@ -254,6 +282,7 @@ const MAY_PANIC = [
   /^Creation of kmalloc slab kmem_cache(_node)? size=\d+ failed\. Reason -12$/,
   /^__kmem_cache_create_args: Failed to create slab '[\w-]+'\. Error -12$/,
   /^Failed to allocate [\w-]+ hash table$/,
+  /^No memory for the zero page$/,
   /^Failed to (make|mount) [\w/ ]+: error -12$/,
   /^Requested init \S+ failed \(error -12\)\.$/,
   /^Attempted to kill init! exitcode=0x0000000[9f]$/,

@@ -1,6 +1,8 @@
 /** `perf stat` in a realm that counts cycles. */
 import { describe, expect, test } from "vitest";
 import { timing_on } from "../../hal/timing.ts";
+import { spin_lock } from "../../kernel/lib/spinlock.ts";
+import { kmalloc } from "../../mm/kmalloc.ts";
 import { console_run } from "./run.ts";
 
 /** A line of the figures by the name behind it. */
@@ -10,7 +12,11 @@ function figure(text: string, name: string): number {
   return Number(match![1]!.replaceAll(",", ""));
 }
 
-test("this realm counts", () => expect(timing_on).toBe(true));
+test("this realm counts: calls are written into its functions, as they are not elsewhere (instrument.test.ts)", () => {
+  expect(timing_on).toBe(true);
+  expect(String(kmalloc)).toMatch(/\benter\b.*\$n/);
+  expect(String(spin_lock)).toMatch(/\bon_spin_lock\b/);
+});
 
 describe("perf stat", () => {
   test("prints the command's answer, then its figures in the look of Linux's perf", async () => {

@@ -154,9 +154,9 @@ describe("files and commands", () => {
     expect(lines).toContain("t_x                   20     32    256   16    1 : tunables   50   20    3 : slabdata      2      2      0"); // prettier-ignore
     expect(out).toMatch(/^-rw------- .* \/proc\/slabinfo$/m);
     expect(err.split("\n").slice(0, 3)).toEqual([
-      "console: /proc/slabinfo: Invalid argument",
-      "console: /proc/slabinfo: Invalid argument",
-      "console: /proc/slabinfo: Cannot allocate memory",
+      "echo: write error: Invalid argument",
+      "echo: write error: Invalid argument",
+      "echo: write error: Cannot allocate memory",
     ]); // prettier-ignore
   });
 

@@ -86,6 +86,11 @@ describe("the console", () => {
     ]);
   });
 
+  it("nothing is left over where objects lie in other pages than at first", async () => {
+    const { err, failed } = await console_run(["kill crond syslogd getty", "run 20", "vmalloc 20000"], slob);
+    expect({ err, failed }).toEqual({ err: "", failed: false });
+  });
+
   it("frag measures blocks, and what all pages hold adds up", async () => {
     const text = await answer("frag 100", slob);
     expect(text).toMatch(/^ +100 +4096 +3996 +97\.6 % +108 +8 +7\.4 % +a block$/m);

@@ -6,11 +6,13 @@ import { PerformanceObserver, performance } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
 import { boot } from "../../boot/start_kernel.ts";
 import { PRESETS } from "../../hal/machine.ts";
+import { mmu_load32, mmu_store32 } from "../../hal/mmu.ts";
 import { GFP_KERNEL } from "../../mm/gfp.ts";
 import { kfree, kmalloc } from "../../mm/kmalloc.ts";
 import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
 import { kmem_cache_alloc, kmem_cache_create, kmem_cache_free } from "../../mm/slab_common.ts";
 import { validate_mm } from "../../mm/validate.ts";
+import { vmalloc } from "../../mm/vmalloc.ts";
 
 export interface HotAnswer {
   name: string;
@@ -24,6 +26,9 @@ const LIVE = 2000;
 boot({ machine: PRESETS.textbook!, loglevel: 0, append: process.argv[2] ?? "" });
 const cache = kmem_cache_create("hot", 192, 0, 0);
 const slots = new Int32Array(LIVE);
+const area = vmalloc(65536);
+const load = mmu_load32;
+const store = mmu_store32;
 
 const workloads: Readonly<Record<string, (count: number) => void>> = {
   "a pair through a cache"(count) {
@@ -59,6 +64,9 @@ const workloads: Readonly<Record<string, (count: number) => void>> = {
       for (let k = 0; k < LIVE; k++) __free_pages(slots[k]!, 0);
     }
     slots.fill(0);
+  },
+  "words stored and loaded through the MMU, their pages in the TLB"(count) {
+    for (let i = 0; i < count; i++) store(area + ((i * 68) & 0xfffc), load(area + ((i * 4) & 0xfffc)) ^ i);
   },
 };
 

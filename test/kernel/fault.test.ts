@@ -1,30 +1,61 @@
 /** What becomes of a bad memory access in the kernel: Linux's oops, the task dies, the rest goes on. */
 import { describe, expect, it } from "vitest";
 import { read_cr3 } from "../../hal/control_regs.ts";
-import { mmu_load32, mmu_store32 } from "../../hal/mmu.ts";
+import { mmu_fetch, mmu_load32, mmu_store32 } from "../../hal/mmu.ts";
 import { clac, stac } from "../../hal/privilege.ts";
+import { ram32 } from "../../hal/ram.ts";
 import { Trap } from "../../hal/trap.ts";
-import { set_user_fault_handler } from "../../kernel/fault.ts";
+import { set_user_fault_handler, trap_lines } from "../../kernel/fault.ts";
 import { SIGKILL, SIGSEGV } from "../../kernel/signal.ts";
 import { events } from "../../hal/events.ts";
 import { ksym } from "../../kernel/lib/ksym.ts";
 import { CRASH_POINTS, lkdtm } from "../../kernel/lkdtm.ts";
 import { schedule_entries } from "../../kernel/lockstep.ts";
+import { register_syscall } from "../../kernel/syscall.ts";
 import { tasklist } from "../../kernel/task.ts";
+import { u } from "../../kernel/user_memory.ts";
 import { PAGE_KERNEL, PAGE_KERNEL_RO, _PAGE_NX, pte_offset, init_mm, ptep_set_flags } from "../../mm/pgtable.ts";
 import { ptr_to_virt } from "../../mm/kernel_map.ts";
 import { page_address } from "../../mm/page.ts";
 import { __free_pages, alloc_pages } from "../../mm/page_alloc.ts";
 import { GFP_KERNEL } from "../../mm/gfp.ts";
-import { vmap, vunmap } from "../../mm/vmalloc.ts";
+import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "../../mm/mmap.ts";
+import { flush_tlb_kernel_range } from "../../mm/tlbflush.ts";
+import { vfree, vmalloc, vmap, vunmap } from "../../mm/vmalloc.ts";
 import { with_machine } from "../lib/machine.ts";
-import { log, test_init, with_tasks } from "./tasks.ts";
+import { log, reports, test_init, with_tasks } from "./tasks.ts";
 
 const quiet = test_init("t_quiet", function* () {});
 const handled = { calls: 0 };
 const user_handler = ksym("t_user_fault", () => {
   handled.calls++;
   return false;
+});
+
+function thrown(fn: () => unknown): Trap {
+  try {
+    fn();
+  } catch (error) {
+    if (error instanceof Trap) return error;
+  }
+  throw new Error("no trap");
+}
+
+/** What a careless system call does with a pointer of its caller's, by number. */
+const CARELESS: readonly ((va: number) => unknown)[] = [mmu_load32, (va) => mmu_store32(va, 1), mmu_fetch];
+register_syscall("t_careless", "nn", (what: number, va: number) => Number(CARELESS[what]!(va)));
+
+// One child a call: each reads, writes or runs its own page, then address 16, through the kernel.
+const careless = test_init("t_careless", function* (sys) {
+  const all = PROT_READ | PROT_WRITE | PROT_EXEC;
+  const va: number = yield sys.mmap(4096, all, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0x40000000);
+  u.store32(va, 1);
+  for (const address of [va, 16])
+    for (const what of CARELESS.keys()) {
+      if ((yield sys.fork()) === 0) yield { call: "t_careless", args: [what, address] };
+      else yield sys.syslog(`${((yield sys.wait()) as { status: number }).status} ${u.load32(va)}`);
+      if ((yield sys.getpid()) !== 1) return 1;
+    }
 });
 
 /** The oops that a crash point leads to, line by line, figures of this run taken out. */
@@ -87,6 +118,56 @@ describe("an oops", () => {
   ])("of %s", (name, first) => {
     expect(oops_of(name).slice(0, first.length)).toEqual(first);
   }); // prettier-ignore
+
+  it("in a system call kills its caller, and says why: SMAP, SMEP, NULL", () => {
+    with_tasks(careless, () => {
+      expect(reports()).toEqual(Array(6).fill(`${SIGKILL} 1`));
+      const said = log().filter((line) => /^(BUG|#PF|unable|kernel tried|Oops)/.test(line));
+      const oops = (
+        address: string,
+        access: string,
+        code: string,
+        why: string,
+        nr: number,
+        first: string[] = [],
+      ): string[] => [
+        ...first,
+        `BUG: ${address}`,
+        `#PF: supervisor ${access} in kernel mode`,
+        `#PF: error_code(0x${code}) - ${why}`,
+        `Oops: Oops: ${code} [#${nr}] SMP NOPTI`,
+      ];
+      const page = "unable to handle page fault for address: 0000000040000000";
+      const null_page = "kernel NULL pointer dereference, address: 0000000000000010";
+      const [denied, absent] = ["permissions violation", "not-present page"];
+      expect(said).toEqual([
+        ...oops(page, "read access", "0001", denied, 1),
+        ...oops(page, "write access", "0003", denied, 2),
+        ...oops(page, "instruction fetch", "0011", denied, 3, ["unable to execute userspace code (SMEP?) (uid: 0)"]),
+        ...oops(null_page, "read access", "0000", absent, 4),
+        ...oops(null_page, "write access", "0002", absent, 5),
+        ...oops(null_page, "instruction fetch", "0010", absent, 6),
+      ]);
+    });
+  });
+
+  it("of an entry with a reserved bit says so", () => {
+    with_machine({}, () => {
+      const addr = vmalloc(4096);
+      const high = pte_offset(init_mm.tables, addr, 1) + 4;
+      mmu_store32(addr, 1);
+      ram32[high >> 2] = ram32[high >> 2]! | (1 << 10); // bit 42
+      flush_tlb_kernel_range(addr, addr + 4096);
+      const trap = thrown(() => mmu_load32(addr));
+      expect(trap_lines(trap, 1).slice(0, 3)).toEqual([
+        "BUG: unable to handle page fault for address: ffffc90000000000",
+        "#PF: supervisor read access in kernel mode",
+        "#PF: error_code(0x0009) - reserved bit violation",
+      ]);
+      ram32[high >> 2] = ram32[high >> 2]! & ~(1 << 10);
+      vfree(addr);
+    });
+  });
 
   it("comes of every crash point, and nothing is lost by it", () => {
     with_tasks(quiet, () => {

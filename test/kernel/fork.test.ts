@@ -51,8 +51,8 @@ describe("task_struct", () => {
       const before = caches.map(live);
       const tasks = Array.from({ length: 5 }, (_, i) => kthread_create(sleeps, i, "t"));
       expect(caches.map((name, i) => live(name) - before[i]!)).toEqual([5, 5, 5, 10, 10]);
-      for (const task of tasks) kthread_stop(task);
       for (const task of tasks) TaskStruct.program.set(task, ends);
+      for (const task of tasks) kthread_stop(task);
       schedule_entries(20);
       expect(caches.map(live)).toEqual(before);
     });

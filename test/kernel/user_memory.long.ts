@@ -1,27 +1,38 @@
 /** A thousand processes that fork, fault and die while memory runs out: none reads what it did not write, no page is lost. */
 import { describe, expect, it } from "vitest";
 import { PAGE_SIZE } from "../../hal/addr.ts";
+import { O_RDONLY } from "../../kernel/fs/fs.ts";
 import { program } from "../../kernel/program.ts";
 import { SIGKILL } from "../../kernel/signal.ts";
 import { tasklist } from "../../kernel/task.ts";
 import { u } from "../../kernel/user_memory.ts";
-import { NR_ANON_MAPPED, global_node_page_state } from "../../mm/vmstat.ts";
+import { MAP_PRIVATE, PROT_READ, PROT_WRITE } from "../../mm/mmap.ts";
+import { NR_ANON_MAPPED, NR_FILE_MAPPED, global_node_page_state } from "../../mm/vmstat.ts";
 import { validate_mm } from "../../mm/validate.ts";
 import { log, reports, test_init, with_tasks } from "./tasks.ts";
 
 const WRONG = 3;
+const RW = PROT_READ | PROT_WRITE;
 const next = (seed: number): number => (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
 
-// Maps, fills, forks, unmaps by turns; before each turn it reads all it has. Children go on from where they were made.
+const INODE = Buffer.from("inod").readInt32LE(); // how each page of a film begins
+
+// Maps memory and parts of a film, fills, forks, unmaps by turns; before each turn it reads all it has. Children go on from
+// where they were made.
 program("t_churn", function* (sys, start: number, turns: number) {
   const areas: { va: number; pages: number; value: number }[] = [];
   let [seed, depth] = [start, 0];
+  const film: number = yield sys.open("/usr/media/film3", O_RDONLY);
   for (let turn = 0; turn < turns; turn++) {
     seed = next(seed);
     for (const { va, pages, value } of areas)
       for (let i = 0; i < pages; i++) if (u.load32(va + i * PAGE_SIZE) !== value) return WRONG;
     const choice = (seed >> 8) % 8;
-    if (choice < 4) {
+    if (choice === 3) {
+      const pages = 1 + ((seed >> 12) % 64);
+      const va: number = yield sys.mmap(pages * PAGE_SIZE, RW, MAP_PRIVATE, 0, film, (seed % 4096) * PAGE_SIZE);
+      if (va > 0) areas.push({ va, pages, value: INODE });
+    } else if (choice < 3) {
       const pages = 1 + ((seed >> 12) % 64);
       const va: number = yield sys.mmap(pages * PAGE_SIZE);
       if (va < 0) continue;
@@ -75,7 +86,7 @@ describe("memory pressure", () => {
       expect(killed).toBeGreaterThan(0);
       expect(tasklist.total_forks).toBeGreaterThan(1000);
       expect(log().some((line) => /^Out of memory: Killed process/.test(line))).toBe(true);
-      expect(global_node_page_state(NR_ANON_MAPPED)).toBe(0);
+      expect([NR_ANON_MAPPED, NR_FILE_MAPPED].map(global_node_page_state)).toEqual([0, 0]);
       expect(validate_mm()).toEqual([]);
     });
   });

@@ -92,6 +92,10 @@ function check_zones(read: Read, same: Same): void {
   same("SReclaimable + SUnreclaim, Slab", meminfo.get("SReclaimable")! + meminfo.get("SUnreclaim")!, meminfo.get("Slab")); // prettier-ignore
   same("Slab, vmstat", meminfo.get("Slab"), (vmstat.get("nr_slab_reclaimable")! + vmstat.get("nr_slab_unreclaimable")!) * 4); // prettier-ignore
   same("KernelStack, vmstat", meminfo.get("KernelStack"), vmstat.get("nr_kernel_stack"));
+  const areas = [...read("proc/vmallocinfo").matchAll(/ pages=(\d+) vmalloc.*?((?: N\d+=\d+)*)$/gm)];
+  same("pages of vmallocinfo, VmallocUsed", sum(areas.map(([, pages]) => Number(pages))) * 4, meminfo.get("VmallocUsed")); // prettier-ignore
+  for (const [line, pages, by_node] of areas)
+    same(`${line}: the nodes add up`, sum([...by_node!.matchAll(/=(\d+)/g)].map(([, n]) => Number(n))), Number(pages)); // prettier-ignore
   // Every counter of zoneinfo is one of vmstat; those of huge pages are shown in huge pages by both.
   for (const label of vmstat.keys())
     if (zones.some(({ of }) => of.has(label))) same(`zoneinfo, vmstat: ${label}`, total(label), vmstat.get(label));

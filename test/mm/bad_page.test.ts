@@ -209,6 +209,15 @@ test("the dump names a typed page's type; kfree of a page that kmalloc did not g
     set_page_flag(page, PG_dirty);
     expect(format_page_flags(page)).toBe("0x10000000000010(dirty|node=0|zone=2)");
     clear_page_flag(page, PG_dirty);
+    // A page of a program, mapped twice: the word of the type counts mappings.
+    Page.mapping.set(page, page + 1);
+    Page.page_type.set(page, 1);
+    const mapped = texts().length;
+    dump_page(page, "shown");
+    expect(texts()[mapped]).toMatch(/^page: refcount:1 mapcount:2 mapping:ffff8880\w+ index:0x0 pfn:0x\w+$/);
+    expect(texts()[mapped + 1]).toMatch(/^anon flags: 0x10000000000000\(node=0\|zone=2\)$/);
+    expect(texts()[mapped + 2]).toMatch(/^raw: /);
+    Page.page_type.set(page, -1);
     expect(format_page_flags(page)).toBe("0x10000000000000(node=0|zone=2)");
     __free_pages(page, 0);
     kfree(block);

@@ -169,7 +169,6 @@ describe("the log", () => {
       "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved",
       "e820: remove [mem 0x000a0000-0x000fffff] usable",
       "last_pfn = 0x10000 max_arch_pfn = 0x400000000",
-      "[mem 0x10000000-0xffffffff] available for PCI devices",
       "ACPI: SRAT: Node 0 PXM 0 [mem 0x00000000-0x0009ffff]",
       "ACPI: SRAT: Node 0 PXM 0 [mem 0x00100000-0x07ffffff]",
       "ACPI: SRAT: Node 1 PXM 1 [mem 0x08000000-0x0fffffff]",
@@ -191,6 +190,7 @@ describe("the log", () => {
       "Initmem setup node 1 [mem 0x0000000008000000-0x000000000fffffff]",
       "On node 0, zone DMA: 1 pages in unavailable ranges",
       "On node 0, zone DMA: 97 pages in unavailable ranges",
+      "[mem 0x10000000-0xffffffff] available for PCI devices",
       "Fallback order for Node 0: 0 1 ",
       "Fallback order for Node 1: 1 0 ",
       "Built 2 zonelists, mobility grouping on.  Total pages: 65438",
@@ -496,6 +496,23 @@ describe("firmware tables that cannot be right", () => {
     one_node();
     expect(log()).toContain("NUMA: no nodes coverage for 128MB of 255MB RAM");
     expect(node_state.totalram_pages).toBeGreaterThan(64000);
+  });
+
+  test("a block of another node where there is no RAM keeps nothing apart", () => {
+    const tamper = (): void => {
+      const srat = acpi_get_table("SRAT");
+      // entries: 2 CPUs, 2 ranges, 2 CPUs, 1 range
+      const [upper, other] = [srat + FIRST_ENTRY + 2 * 16 + 40, srat + FIRST_ENTRY + 4 * 16 + 2 * 40];
+      ram8.set([0x00, 0x00, 0xf0, 0x0f], upper + 16); // node 0 has all from 1 MiB to 256 MiB
+      ram8.set([0x00, 0x00, 0x0a, 0x00], other + 8); // and node 1 what lies between 640 KiB and 1 MiB
+      ram8.set([0x00, 0x00, 0x06, 0x00], other + 16);
+      reseal(srat);
+    };
+    boot_memory(PRESETS.textbook, { tamper });
+    expect(log()).toContain(
+      "NUMA: Node 0 [mem 0x00000000-0x0009ffff] + [mem 0x00100000-0x0fffffff] -> [mem 0x00000000-0x0fffffff]",
+    );
+    expect(log()).toContain("Initmem setup node 1 as memoryless");
   });
 
   test("a SLIT with a wrong diagonal is not used", () => {

@@ -7,6 +7,7 @@ import { drop_caches } from "../../kernel/fs/drop_caches.ts";
 import { do_unlinkat } from "../../kernel/fs/namei.ts";
 import { O_CREAT, O_WRONLY } from "../../kernel/fs/fs.ts";
 import { KernelPanic } from "../../kernel/lib/bug.ts";
+import { spin_lock, spin_unlock } from "../../kernel/lib/spinlock.ts";
 import { schedule_until } from "../../kernel/lockstep.ts";
 import { describe_task } from "../../kernel/oom.ts";
 import { program, spawn } from "../../kernel/program.ts";
@@ -16,6 +17,8 @@ import { GFP_KERNEL, GFP_NOFS, __GFP_NOWARN, __GFP_RETRY_MAYFAIL, __GFP_THISNODE
 import { oom_badness, out_of_memory, set_oom_knob, type OomTask } from "../../mm/oom_kill.ts";
 import { __free_pages, alloc_pages, nr_free_pages } from "../../mm/page_alloc.ts";
 import type { PagePtr } from "../../mm/page.ts";
+import { KmemCache, for_each_cache, get_slabinfo, slab_data } from "../../mm/slab_common.ts";
+import { SLAB_RECLAIM_ACCOUNT } from "../../mm/slab_layout.ts";
 import { validate_mm } from "../../mm/validate.ts";
 import { OOM_KILL, PGSTEAL_KSWAPD, SLABS_SCANNED, all_vm_events, global_vm_event } from "../../mm/vmstat.ts";
 import { node_state } from "../../mm/zone.ts";
@@ -150,6 +153,37 @@ describe("the report", () => {
         `Out of memory: Killed process ${pid} (t_hog) total-vm:${total_vm * 4}kB, anon-rss:${rss_anon * 4}kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:${pgtables_bytes >> 10}kB oom_score_adj:0`,
         `oom_reaper: reaped process ${pid} (t_hog), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB`,
       ]);
+    });
+  });
+
+  it("lists the caches that nothing shrinks, newest first, in KB; not while somebody makes or destroys one", () => {
+    with_tasks(hogs, () => {
+      const said = (fn: () => unknown): string[] => {
+        const start = log().length;
+        kernel_entry("host", fn);
+        return log().slice(start);
+      };
+      drop_caches(1);
+      const busy = [...for_each_cache()].filter((cache) => !(KmemCache.flags.get(cache) & SLAB_RECLAIM_ACCOUNT) && get_slabinfo(cache).num_objs > 0); // prettier-ignore
+      const kb = (count: number, cache: number): string => `${Math.floor((count * KmemCache.size.get(cache)) / 1024)}KB`.padStart(12); // prettier-ignore
+      const rows = busy.map((cache) => {
+        const { active_objs, num_objs } = get_slabinfo(cache);
+        return `${KmemCache.name.get(cache).padEnd(17)} ${kb(active_objs, cache)} ${kb(num_objs, cache)}`;
+      });
+      const lines = said(() => out_of_memory(GFP_KERNEL, 0, 0));
+      const at = lines.indexOf("Unreclaimable slab info:");
+      expect(lines.slice(at + 1, at + 2 + rows.length)).toEqual([
+        "Name                      Used          Total",
+        ...rows,
+      ]);
+      expect(rows.length).toBeGreaterThan(5);
+      const locked = said(() => {
+        spin_lock(slab_data.mutex);
+        out_of_memory(GFP_KERNEL, 0, 0);
+        spin_unlock(slab_data.mutex);
+      });
+      expect(locked).toContain("excessive unreclaimable slab but cannot dump stats");
+      expect(locked).not.toContain("Unreclaimable slab info:");
     });
   });
 

@@ -74,6 +74,16 @@ describe("which zone serves a request", () => {
     });
   });
 
+  test("A77 with Linux's limit that is 16 MiB", () => {
+    with_machine({ machine: { ...TEST_MACHINE, dma_limit: 16 * MIB, dma32_limit: 24 * MIB } }, () => {
+      const pages = exhaust(GFP_DMA | __GFP_NOWARN | __GFP_HIGH | __GFP_KSWAPD_RECLAIM);
+      expect(pages.length).toBeGreaterThan(3000); // of 4096 there
+      expect(Math.max(...pages.map(page_to_pfn))).toBeLessThan((16 * MIB) / PAGE_SIZE);
+      expect(nr_free_pages()).toBeGreaterThan((20 * MIB) / PAGE_SIZE); // all the rest is left
+      free_all(pages);
+    });
+  });
+
   test("A77 an ordinary request prefers the highest zone of its node and falls downwards, then to other nodes", () => {
     with_machine({}, () => {
       const pages = exhaust(GFP_KERNEL | __GFP_NOWARN);

@@ -6,21 +6,30 @@ import { on_cpu } from "../../hal/cpu.ts";
 import { ram32, ram8, ram_fill } from "../../hal/ram.ts";
 import { struct } from "../../hal/struct.ts";
 import { KernelPanic } from "../../kernel/lib/bug.ts";
+import { printk_records } from "../../kernel/lib/printk.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
 import { GFP_ATOMIC, GFP_KERNEL, NUMA_NO_NODE, __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO } from "../../mm/gfp.ts";
-import { ZERO_SIZE_PTR, kcalloc, kfree, kfree_sensitive, kmalloc, kmalloc_array, kmalloc_size_roundup, kmemdup, krealloc, krealloc_array, ksize, kstrdup, kstrdup_text, kzalloc } from "../../mm/kmalloc.ts"; // prettier-ignore
-import { page_to_nid, virt_to_page } from "../../mm/page.ts";
+import { ptr_to_virt, virt_to_ptr } from "../../mm/kernel_map.ts";
+import {
+  ZERO_SIZE_PTR, kcalloc, kfree, kfree_sensitive, kmalloc, kmalloc_array, kmalloc_size_roundup, kmemdup, krealloc,
+  krealloc_array, ksize, kstrdup, kstrdup_text, kzalloc, virt_to_cache,
+} from "../../mm/kmalloc.ts"; // prettier-ignore
+import { PG_reserved, page_address, page_flag, page_to_nid, virt_to_page } from "../../mm/page.ts";
 import { nr_free_pages } from "../../mm/page_alloc.ts";
 import {
-  KMEM_CACHE, KmemCache, find_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_alloc_node,
+  KMEM_CACHE, KmemCache, find_cache, for_each_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_alloc_node,
   kmem_cache_create, kmem_cache_destroy, kmem_cache_free, kmem_cache_free_bulk, kmem_cache_shrink, kmem_cache_zalloc,
   type CachePtr, type KmemCacheArgs,
 } from "../../mm/slab_common.ts"; // prettier-ignore
-import { SLAB_HWCACHE_ALIGN, SLAB_NO_MERGE, SLAB_PANIC } from "../../mm/slab_layout.ts";
+import { SLAB_HWCACHE_ALIGN, SLAB_NO_MERGE, SLAB_PANIC, SLAB_TYPESAFE_BY_RCU } from "../../mm/slab_layout.ts";
 import { validate_mm } from "../../mm/validate.ts";
+import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, global_node_page_state } from "../../mm/vmstat.ts";
 import { with_machine, type TestMachine } from "../lib/machine.ts";
 
 const my_struct = struct("my_struct", { id: "u32", name: "char[288]", next: "*my_struct" });
+
+const slab_pages = (): number =>
+  global_node_page_state(NR_SLAB_RECLAIMABLE) + global_node_page_state(NR_SLAB_UNRECLAIMABLE);
 
 type Make = (size: number, align?: number, flags?: number) => CachePtr;
 /** Makes caches; `args` are what the caches of this run have beside their size. */
@@ -76,38 +85,46 @@ export function describe_slab(
         const live = get_slabinfo(cache).live_objs;
         const object = kmalloc(8192, GFP_KERNEL);
         expect(get_slabinfo(cache).live_objs).toBe(live + 1);
-        const pages = nr_free_pages();
+        const all = (): number[] => [...for_each_cache()].map((other) => get_slabinfo(other).live_objs);
+        const [objects, pages] = [all(), nr_free_pages()];
         const large = kmalloc(8193, GFP_KERNEL);
         expect(pages - nr_free_pages()).toBe(4);
         expect(ksize(large)).toBe(16384);
         expect(large % PAGE_SIZE).toBe(0);
-        expect(get_slabinfo(cache).live_objs).toBe(live + 1);
+        expect([virt_to_cache(object), virt_to_cache(large)]).toEqual([cache, NULL]);
+        expect(all()).toEqual(objects); // in no cache
         kfree(object);
         kfree(large);
+        expect(all()).toEqual(objects.map((count, i) => count - Number([...for_each_cache()][i] === cache)));
       });
     });
 
-    it("A5 gives a marker for 0 bytes that kfree ignores", () => {
+    it("A5 gives a marker for 0 bytes, in a page that is nobody's, and kfree of it is nothing", () => {
       run(() => {
+        const state = (): number[] => [nr_free_pages(), [...printk_records()].length, ...[...for_each_cache()].map((cache) => get_slabinfo(cache).live_objs)]; // prettier-ignore
+        const before = state();
         expect(kmalloc(0, GFP_KERNEL)).toBe(ZERO_SIZE_PTR);
+        expect([kzalloc(0, GFP_KERNEL), kcalloc(0, 8, GFP_KERNEL)]).toEqual([ZERO_SIZE_PTR, ZERO_SIZE_PTR]);
         expect(ksize(ZERO_SIZE_PTR)).toBe(0);
+        expect(page_flag(virt_to_page(ZERO_SIZE_PTR), PG_reserved)).toBe(true);
         kfree(ZERO_SIZE_PTR);
         kfree(NULL);
+        kfree_sensitive(ZERO_SIZE_PTR);
         expect(krealloc(ZERO_SIZE_PTR, 0, GFP_KERNEL)).toBe(ZERO_SIZE_PTR);
+        expect(state()).toEqual(before);
       });
     });
 
-    it_with_classes("A7 lets the caller use all of ksize", () => {
+    it_with_classes("A7 lets the caller use all of ksize, and no more of it is anybody's", () => {
       run(() => {
-        const object = kmalloc(123, GFP_KERNEL);
-        const neighbour = kmalloc(123, GFP_KERNEL);
-        ram_fill(neighbour, 0x55, ksize(neighbour));
-        expect(ksize(object)).toBe(128);
-        ram_fill(object, 0xaa, 128);
-        expect(ram8[neighbour]).toBe(0x55);
+        const objects = Array.from({ length: 64 }, () => kmalloc(123, GFP_KERNEL)); // two slabs
+        for (const object of objects) expect(ksize(object)).toBe(128);
+        for (const [i, object] of objects.entries()) ram_fill(object, i, 128);
+        for (const [i, object] of objects.entries())
+          expect(ram8.subarray(object, object + 128).every((byte) => byte === i)).toBe(true);
+        expect(objects.some((object) => objects.includes(object + 128))).toBe(true); // neighbours, to the byte
         expect(validate_mm()).toEqual([]);
-        kfree(object);
-        kfree(neighbour);
+        objects.forEach(kfree);
       });
     });
 
@@ -128,8 +145,9 @@ export function describe_slab(
     it_with_classes("A11 krealloc in place zeroes what is behind, if asked", () => {
       run(() => {
         const object = kmalloc(48, GFP_KERNEL);
-        ram_fill(object, 0xff, 48);
+        ram_fill(object, 0xff, 64);
         expect(krealloc(object, 40, GFP_KERNEL | __GFP_ZERO)).toBe(object);
+        expect([...ram8.subarray(object + 40, object + 64)].every((byte) => byte === 0)).toBe(true); // to the slot's end
         expect(krealloc(object, 56, GFP_KERNEL | __GFP_ZERO)).toBe(object);
         expect([...ram8.subarray(object, object + 40)].every((byte) => byte === 0xff)).toBe(true);
         expect([...ram8.subarray(object + 40, object + 56)].every((byte) => byte === 0)).toBe(true);
@@ -141,8 +159,11 @@ export function describe_slab(
       it(`${base ? "A15" : "A13"} krealloc from ${base + 201} to ${base + 235} keeps the bytes`, () => {
         run(() => {
           const object = kmalloc(base + 201, GFP_KERNEL);
+          const usable = base === 0 ? 256 : 16384; // a class, or pages
+          if (base || claims.size_classes) expect(ksize(object)).toBe(usable);
           for (let i = 0; i < base + 201; i++) ram8[object + i] = i * 7;
           const grown = krealloc(object, base + 235, GFP_KERNEL);
+          if (base || claims.size_classes) expect([grown, ksize(grown)]).toEqual([object, usable]);
           for (let i = 0; i < base + 201; i++) expect(ram8[grown + i]).toBe((i * 7) & 0xff);
           ram_fill(grown, 0xee, base + 235);
           expect(validate_mm()).toEqual([]);
@@ -153,13 +174,25 @@ export function describe_slab(
         });
       });
 
-    it("A17 frees an address computed from its page and offset", () => {
+    it("A17 frees an address computed from its page and offset, or from its virtual address", () => {
       run(() => {
-        const object = kmalloc(100, GFP_KERNEL);
-        const again = ((object >>> 12) << 12) + (object & 4095);
-        kfree(again);
-        expect(kmalloc(100, GFP_KERNEL)).toBe(object);
-        kfree(object);
+        const said = [...printk_records()].length;
+        const ways = [
+          (object: Obj): Obj => page_address(virt_to_page(object)) + (object % PAGE_SIZE),
+          (object: Obj): Obj => virt_to_ptr(ptr_to_virt(object)),
+        ];
+        for (const way of ways)
+          for (const size of [100, 3000, 8000, 20_000]) {
+            // Several, so that they lie in other pages of a slab than its first, too.
+            const objects = Array.from({ length: 5 }, () => kmalloc(size, GFP_KERNEL));
+            const last = objects.at(-1)!;
+            expect(way(last)).toBe(last);
+            kfree(way(last));
+            expect(kmalloc(size, GFP_KERNEL)).toBe(last);
+            objects.forEach((object) => kfree(way(object)));
+          }
+        expect([...printk_records()].length).toBe(said);
+        expect(validate_mm()).toEqual([]);
       });
     });
 
@@ -198,13 +231,15 @@ export function describe_slab(
       });
     });
 
-    it_with_slabs("A31 has no slab until the first allocation", () => {
+    it_with_slabs("A31 has no slab until the first allocation, which takes one from the page allocator", () => {
       run(() => {
         const cache = make(256);
         expect(get_slabinfo(cache)).toMatchObject({ num_slabs: 0, num_objs: 0, live_objs: 0 });
+        const pages = slab_pages();
         const object = kmem_cache_alloc(cache, GFP_KERNEL);
         const info = get_slabinfo(cache);
         expect(info).toMatchObject({ num_slabs: 1, live_objs: 1, num_objs: info.objects_per_slab });
+        if (!args.sheaf_capacity) expect(slab_pages() - pages).toBe(1 << info.cache_order); // sheaves take some too
         kmem_cache_free(cache, object);
         kmem_cache_destroy(cache);
       });
@@ -229,13 +264,15 @@ export function describe_slab(
 
     it("A37 constructed state is there at each allocation, whatever was written behind it", () => {
       run(() => {
-        for (const size of [8, 16, 24, 100, 512, 1024, 4096]) {
+        for (const size of [8, 16, 24, 32, 64, 100, 128, 256, 512, 1024, 2048, 4096]) {
           const cache = kmem_cache_create("ctor_cache", size, 0, 0, (object) => void (ram32[object >> 2] = 0x41414141));
           for (let round = 0; round < 10; round++) {
-            const object = kmem_cache_alloc(cache, GFP_KERNEL);
-            expect(ram32[object >> 2]).toBe(0x41414141);
-            ram_fill(object + 4, 0xdd, size - 4);
-            kmem_cache_free(cache, object);
+            const objects = Array.from({ length: round % 2 ? 1 : 10 }, () => kmem_cache_alloc(cache, GFP_KERNEL));
+            for (const object of objects) {
+              expect(ram32[object >> 2]).toBe(0x41414141);
+              ram_fill(object + 4, 0xdd, size - 4);
+            }
+            for (const object of objects) kmem_cache_free(cache, object);
           }
           kmem_cache_destroy(cache);
         }
@@ -302,7 +339,10 @@ export function describe_slab(
         expect(kmem_cache_create("", 64, 0, 0, null)).toBe(NULL);
         expect(kmem_cache_create("two words", 64, 0, 0, null)).toBe(NULL);
         expect(kmem_cache_create("flags", 64, 0, 0x2, null)).toBe(NULL);
-        expect(() => kmem_cache_create("fatal", 0, 0, SLAB_PANIC, null)).toThrow(KernelPanic);
+        for (const [freeptr_offset, flags] of [[64, SLAB_TYPESAFE_BY_RCU], [4, SLAB_TYPESAFE_BY_RCU], [8, 0]] as const) expect(kmem_cache_create("pointer", 64, { freeptr_offset }, flags)).toBe(NULL); // prettier-ignore
+        const fatal = (): number => kmem_cache_create("fatal", 0, 0, SLAB_PANIC, null);
+        expect(fatal).toThrow(KernelPanic);
+        expect(fatal).toThrow("__kmem_cache_create_args: Failed to create slab 'fatal'. Error -22");
         expect(find_cache("zero")).toBe(NULL);
         kmem_cache_destroy(NULL);
       });

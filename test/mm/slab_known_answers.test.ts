@@ -284,15 +284,25 @@ it("the same caches in /sys/kernel/slab: directory names and files", () => {
   );
 });
 
-it("a slab of the fallback order holds fewer objects, and total_objects says so", () => {
-  with_machine({ machine: machine_of(2) }, () => {
-    const cache = kmem_cache_create("fallback", 1000, 0, SLAB_NO_MERGE, null);
-    set_fault_attr(fail_page_alloc, { probability: 100, times: 1, min_order: 2, ignore_gfp_wait: 0, verbose: 0 });
-    const objects = Array.from({ length: 5 }, () => kmem_cache_alloc(cache, GFP_KERNEL));
-    set_fault_attr(fail_page_alloc, { probability: 0 });
-    expect(counters(cache)).toMatchObject({ order_fallback: 1, alloc_slab: 2 });
-    expect(get_slabinfo(cache)).toMatchObject({ num_slabs: 2, num_objs: 4 + 16, objects_per_slab: 16, cache_order: 2 });
-    for (const object of objects) kmem_cache_free(cache, object);
-    kmem_cache_destroy(cache);
-  });
-});
+it.each(["", "slab_freelist_random=on"])(
+  "a slab of the fallback order holds fewer objects, and total_objects says so (%s)",
+  (append) => {
+    with_machine({ machine: machine_of(2), append }, () => {
+      const cache = kmem_cache_create("fallback", 1000, 0, SLAB_NO_MERGE, null);
+      set_fault_attr(fail_page_alloc, { probability: 100, times: 1, min_order: 2, ignore_gfp_wait: 0, verbose: 0 });
+      const objects = Array.from({ length: 5 }, () => kmem_cache_alloc(cache, GFP_KERNEL));
+      set_fault_attr(fail_page_alloc, { probability: 0 });
+      const offsets = objects.slice(0, 4).map((object) => object % 4096);
+      expect(offsets.sort((a, b) => a - b)).toEqual([0, 1000, 2000, 3000]); // whatever the order of larger slabs
+      expect(counters(cache)).toMatchObject({ order_fallback: 1, alloc_slab: 2 });
+      expect(get_slabinfo(cache)).toMatchObject({
+        num_slabs: 2,
+        num_objs: 4 + 16,
+        objects_per_slab: 16,
+        cache_order: 2,
+      });
+      for (const object of objects) kmem_cache_free(cache, object);
+      kmem_cache_destroy(cache);
+    });
+  },
+);

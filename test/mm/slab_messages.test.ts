@@ -14,6 +14,7 @@ import {
   ZERO_SIZE_PTR, kfree, kfree_const, kmalloc, kmalloc_nolock, krealloc, ksize, kstrdup, kstrdup_const, kstrdup_text,
   kstrndup,
 } from "../../mm/kmalloc.ts"; // prettier-ignore
+import { kvmalloc } from "../../mm/kvmalloc.ts";
 import {
   KMEM_CACHE_USERCOPY, KmemCache, get_slabinfo, kmem_cache_alloc, kmem_cache_create, kmem_cache_create_usercopy,
   kmem_cache_destroy, kmem_cache_free, kmem_cache_free_bulk, kmem_cache_shrink, slab_data, find_cache, type CachePtr,
@@ -138,6 +139,7 @@ describe("messages", () => {
       expect(lines.at(-2)).toBe(`Slab 0x${px(slab)} objects=16 used=2 fp=0x${px(objects[17]! + 1000)} flags=${flags}`);
       expect(lines.slice(4, -2)).toEqual(objects.slice(16).map((object, i) => `Object 0x${px(object)} @offset=${i * 1000}`)); // prettier-ignore
       expect(lines.at(-1)).toMatch(/^WARNING: kmem_cache_destroy busy: Slab cache still has objects when called from my_exit\+0x0\/0x10 \[test\/mm\/slab_messages\.test\.ts:\d+\]$/); // prettier-ignore
+      expect(find_cache("busy")).toBe(NULL); // unlinked all the same
       // Undo the leak by hand: the cache is listed again and destroyed without objects.
       for (const object of objects) kmem_cache_free(cache, object);
       kmem_cache_shrink(cache);
@@ -164,6 +166,15 @@ describe("messages", () => {
       expect(more.filter((line) => line.startsWith("SLUB: Unable")).length).toBe(9);
       for (const object of objects) kmem_cache_free(cache, object);
       kmem_cache_destroy(cache);
+    });
+  });
+
+  it("kvmalloc of more than 2 GiB warns once, and not at all if told not to", () => {
+    with_machine({}, () => {
+      const asked = (gfp: number): string[] => said(() => expect(kvmalloc(2 ** 31, gfp)).toBe(0));
+      expect(asked(GFP_KERNEL | __GFP_NOWARN)).toEqual([]);
+      expect(asked(GFP_KERNEL)).toEqual(["WARNING: kvmalloc of 2147483648 bytes"]);
+      expect(asked(GFP_KERNEL)).toEqual([]);
     });
   });
 

@@ -8,7 +8,7 @@ import { kmem_dump_obj } from "../../mm/dump_obj.ts";
 import { set_fail_nth } from "../../mm/fault_inject.ts";
 import { GFP_KERNEL, NUMA_NO_NODE, __GFP_ZERO } from "../../mm/gfp.ts";
 import { kfree_rcu } from "../../mm/kfree_rcu.ts";
-import { kfree, kmalloc, kmalloc_node, kmalloc_size_roundup, krealloc, ksize, kzalloc } from "../../mm/kmalloc.ts";
+import { kfree, kmalloc, kmalloc_node, kmalloc_size_roundup, krealloc, ksize } from "../../mm/kmalloc.ts";
 import { page_to_nid, virt_to_page } from "../../mm/page.ts";
 import { KmemCache, kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_alloc_node, kmem_cache_create, kmem_cache_destroy, kmem_cache_free, kmem_cache_free_bulk, kmem_cache_shrink, kmem_cache_zalloc, find_cache, get_slabinfo, slab_data } from "../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_HWCACHE_ALIGN, SLAB_TYPESAFE_BY_RCU } from "../../mm/slab_layout.ts";
@@ -278,19 +278,6 @@ describe("slob: kmalloc", () => {
     });
   });
 
-  it("A33 zeroes from 1 to 524288 bytes, whatever was there", () => {
-    run(() => {
-      for (let size = 1; size <= 524288; size *= 2) {
-        const dirty = kmalloc(size, GFP_KERNEL);
-        ram_fill(dirty, 0xa5, size);
-        kfree(dirty);
-        const clean = kzalloc(size, GFP_KERNEL);
-        expect(ram8.subarray(clean, clean + size).every((byte) => byte === 0)).toBe(true);
-        kfree(clean);
-      }
-    });
-  });
-
   it("bulk frees blocks of all sizes at once, whole pages too", () => {
     run(() => {
       const cache = kmem_cache_create("bulk", 200, 0, 0, null);
@@ -333,6 +320,19 @@ describe("slob: caches", () => {
       kmem_cache_free(lines, P + 448);
       kmem_cache_free(small, a);
       [small, lines].forEach(kmem_cache_destroy);
+    });
+  });
+
+  it("A31 a fresh cache has no object and no page; where none has room, the first takes one of the page allocator's", () => {
+    run(() => {
+      const cache = kmem_cache_create("fresh", 2000, 0, 0, null);
+      const taken = (): number[] => [get_slabinfo(cache).live_objs, nr_pages(), lists()["large"] ?? 0, global_node_page_state(NR_SLAB_UNRECLAIMABLE) - before]; // prettier-ignore
+      const before = global_node_page_state(NR_SLAB_UNRECLAIMABLE);
+      expect(taken()).toEqual([0, 1, 0, 0]); // the descriptor's page
+      const objects = [kmem_cache_alloc(cache, GFP_KERNEL), kmem_cache_alloc(cache, GFP_KERNEL)];
+      expect(taken()).toEqual([2, 2, 1, 1]);
+      for (const object of objects) kmem_cache_free(cache, object);
+      kmem_cache_destroy(cache);
     });
   });
 

@@ -25,7 +25,7 @@ const TABLE = "kernel/fs/README.md";
 const NO_FIGURES =
   /^proc\/(cmdline|version|iomem|mounts|filesystems|cpuinfo)$|list$|node\/(online|possible|has_\w+)$|cpu\/(online|possible|present|offline|isolated)$/;
 /** Files whose columns are all alike: blocks by order, distances, counts by node or CPU. */
-const ALIKE = /^proc\/(buddyinfo|pagetypeinfo)$|\/distance$|^sys\/kernel\/slab\//;
+const ALIKE = /^proc\/(buddyinfo|pagetypeinfo)$|\/distance$|^sys\/kernel\/(slab|debug\/extfrag)\//;
 const NUMBER = /(?<![\w.:~-])\d+(?:\.\d+)?(?![\w~]*[A-Za-z_~])/g;
 
 /** A path with `*` for what there are many of. */
@@ -33,7 +33,7 @@ function masked_path(path: string): string {
   return path
     .replace(/^proc\/\d+\//, "proc/*/")
     .replace(/^(sys\/kernel\/slab)\/[^/]+/, "$1/*")
-    .replace(/\/(node|cpu)\d+(?=\/|$)/g, "/$1*");
+    .replace(/\/(node|cpu|memory)\d+(?=\/|$)/g, "/$1*");
 }
 
 /** The words that name the numbers of a line; of a table's row its place alone does. */
@@ -135,7 +135,7 @@ const LOADS = [
   `${repeat("alloc_pages 8 gfp=GFP_KERNEL|GFP_DMA", 20)}; ${repeat("alloc_pages 8 gfp=GFP_KERNEL|GFP_DMA32", 60)}; ${repeat("alloc_pages 8", 60)}`,
   // All memory for movable pages; then the kernel's own have to go among them.
   `${repeat("alloc_pages 8 gfp=GFP_HIGHUSER_MOVABLE", 300)}; ${repeat("alloc_pages 0", 600)}`,
-  `${write(VM, 3000, "min_free_kbytes watermark_boost_factor watermark_scale_factor")}; ${write(VM, 50, "vfs_cache_pressure percpu_pagelist_high_fraction")}`,
+  `echo 64 64 16 8 8 > ${VM}/lowmem_reserve_ratio; ${write(VM, 3, "min_slab_ratio min_unmapped_ratio zone_reclaim_mode")}; ${write(VM, 3000, "min_free_kbytes watermark_boost_factor watermark_scale_factor")}; ${write(VM, 50, "vfs_cache_pressure percpu_pagelist_high_fraction")}`,
   // Small files that are used twice; then pages until the OOM killer has nobody left, on the smallest machine.
   `${repeat(
     `wc ${range(10, 99)

@@ -1,6 +1,11 @@
 /**
- * `npm run mmu [-- DIR]`: an MMU that is not ours, qemu's, loads an export's RAM and CR3, and makes every access that
- * mmu.json says something about: read, write and fetch, at ring 0 and at ring 3.
+ * An MMU that is not ours, qemu's, loads an export's RAM and CR3, and makes every access that mmu.json says something
+ * about: read, write and fetch, at ring 0 and at ring 3.
+ *
+ *     npm run mmu                                  an export of a machine that has taken some memory of all kinds, then
+ *                                                  the address spaces of busy programs at 8 moments (mmu_moments.ts)
+ *     npm run mmu -- --seed 7 --moments 50         other moments, and more
+ *     npm run mmu -- DIR                           an export that is there
  *
  *     RAM         a sparse file of 4 GiB that both qemu and we map: page tables from ram.img; every other page that a
  *                 probe leads to says its own address in every 8 bytes, so that what is read tells where it was read
@@ -10,12 +15,13 @@
  *
  * The machine is `qemu-system-x86_64 -machine none`: a CPU and RAM, nothing else. It starts at the reset vector in real mode,
  * goes to 64 bits, works off the list and halts. CR0.WP, CR4.SMEP, SMAP and PGE and EFER.NXE are on, as in kheap.
- * Without DIR, kheap boots, takes some memory of all kinds and exports. Without qemu it says so and checks nothing.
+ * Without qemu it says so and checks nothing.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 
 const QEMU = "qemu-system-x86_64";
 const WORKLOAD =
@@ -69,12 +75,11 @@ const ACCESS_BYTES = 64;
 /** Bits of the outcome above the error code: the vector. */
 const OUTCOMES = { 12: "#GP", 13: "#PF", 14: "another trap" };
 
-function make_export() {
-  const folder = mkdtempSync(join(tmpdir(), "kheap-mmu-"));
-  const args = ["--import", "tsx", "boot/main.ts", "--quiet", "--exec", `${WORKLOAD}; export ${folder}`];
-  const child = spawnSync(process.execPath, args, { encoding: "utf8" });
+/** Runs a program of ours; the lines that it prints. */
+function kheap(...args) {
+  const child = spawnSync(process.execPath, ["--import", "tsx", ...args], { encoding: "utf8" });
   if (child.status !== 0) throw new Error(`kheap failed: ${child.stderr}`);
-  return folder;
+  return child.stdout.trimEnd().split("\n");
 }
 
 /** Physical addresses of all page tables below `table`, found from the image alone. */
@@ -239,25 +244,42 @@ function differences(path, list, stamped) {
   return lines;
 }
 
+/** Lets qemu make the accesses of an export; says in one line how it went. */
+async function check(folder, what = "") {
+  const work = mkdtempSync(join(tmpdir(), "kheap-qemu-"));
+  try {
+    const mmu = JSON.parse(readFileSync(join(folder, "mmu.json"), "utf8"));
+    const { list, stamped } = build(join(work, "ram"), readFileSync(join(folder, mmu.ram)), mmu);
+    await run_machine(join(work, "ram"));
+    const wrong = differences(join(work, "ram"), list, stamped);
+    for (const line of wrong.slice(0, 20)) console.log(line);
+    const done = list.filter(({ expected }) => expected === "done").length;
+    const accesses = `${list.length} accesses (${done} allowed)`;
+    console.log(`mmu: ${what}${mmu.probes.length} probes, ${accesses} in qemu: ${wrong.length} differ`);
+    if (wrong.length > 0) process.exitCode = 1;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** Exports of our own: one from the console, then moments of a busy machine. */
+async function check_ours(seed, moments) {
+  const folder = mkdtempSync(join(tmpdir(), "kheap-mmu-"));
+  try {
+    kheap("boot/main.ts", "--quiet", "--exec", `${WORKLOAD}; export ${join(folder, "console")}`);
+    await check(join(folder, "console"));
+    const names = kheap("test/tools/mmu_moments.ts", folder, seed, moments);
+    for (const [i, name] of names.entries()) await check(join(folder, String(i)), `moment ${i}, ${name}: `);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 if (spawnSync(QEMU, ["--version"]).status !== 0) {
   console.log(`mmu: ${QEMU} is not installed here (Debian: qemu-system-x86); nothing was checked`);
   process.exit(0);
 }
-const given = process.argv[2];
-const folder = given ?? make_export();
-const work = mkdtempSync(join(tmpdir(), "kheap-qemu-"));
-try {
-  const mmu = JSON.parse(readFileSync(join(folder, "mmu.json"), "utf8"));
-  const { list, stamped } = build(join(work, "ram"), readFileSync(join(folder, mmu.ram)), mmu);
-  await run_machine(join(work, "ram"));
-  const wrong = differences(join(work, "ram"), list, stamped);
-  for (const line of wrong.slice(0, 20)) console.log(line);
-  const done = list.filter(({ expected }) => expected === "done").length;
-  console.log(
-    `mmu: ${mmu.probes.length} probes, ${list.length} accesses (${done} allowed) in qemu: ${wrong.length} differ`,
-  );
-  if (wrong.length > 0) process.exitCode = 1;
-} finally {
-  rmSync(work, { recursive: true, force: true });
-  if (given === undefined) rmSync(folder, { recursive: true, force: true });
-}
+const options = { seed: { type: "string", default: "1" }, moments: { type: "string", default: "8" } };
+const { values, positionals } = parseArgs({ options, allowPositionals: true });
+if (positionals.length > 0) await check(positionals[0]);
+else await check_ours(values.seed, values.moments);

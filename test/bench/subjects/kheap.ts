@@ -14,13 +14,13 @@ import { kfree, kmalloc } from "../../../mm/kmalloc.ts";
 import { page_address } from "../../../mm/page.ts";
 import { __free_pages, alloc_pages } from "../../../mm/page_alloc.ts";
 import {
-  KmemCache, for_each_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_create, kmem_cache_free,
-  kmem_cache_shrink, oo_order,
+  KmemCache, for_each_cache, kmem_cache_alloc, kmem_cache_create, kmem_cache_free, kmem_cache_shrink, slab_ops,
 } from "../../../mm/slab_common.ts"; // prettier-ignore
 import {
   ALLOC_FASTPATH, ALLOC_SLOWPATH, FREE_FASTPATH, FREE_SLOWPATH, KmemCacheCpu,
 } from "../../../mm/slub_slab.ts"; // prettier-ignore
 import { validate_mm } from "../../../mm/validate.ts";
+import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, global_node_page_state } from "../../../mm/vmstat.ts";
 import type { Heap, Subject } from "../heap.ts";
 import { mixed_operations } from "../mixed.ts";
 import type { KheapOptions } from "../subjects.ts";
@@ -79,9 +79,13 @@ const heaps: Readonly<Record<string, Heap>> = {
   W3u: by_size, W3l: by_size, W4: of_192, W5a: page, W5b: pages,
 }; // prettier-ignore
 
-/** The sum of some counters over all caches and CPUs. */
+/** Whether the counters of SLUB are there, and count what is asked for: sheaves move objects to and from slabs too. */
+const counts = slab_ops().name === "slub" && !options.append?.includes("sheaf");
+
+/** The sum of some of SLUB's counters over all caches and CPUs. */
 function sum_of(items: readonly number[]): number {
   let sum = 0;
+  if (!counts) return sum;
   for (const cache of for_each_cache())
     for (let cpu = 0; cpu < nr_cpu_ids(); cpu++)
       for (const item of items) sum += KmemCacheCpu.stat.get(per_cpu_ptr(KmemCache.cpu_slab.get(cache), cpu), item);
@@ -91,12 +95,9 @@ function sum_of(items: readonly number[]): number {
 const allocations_before = sum_of([ALLOC_FASTPATH, ALLOC_SLOWPATH]);
 const frees_before = sum_of([FREE_FASTPATH, FREE_SLOWPATH]);
 
-/**
- * Every allocation is in the counters, every object is back, and every invariant of memory management holds. A cache
- * with sheaves counts what it moves between them and its slabs too, so there only the invariants are looked at.
- */
+/** Every allocation is in the counters, every object is back, and every invariant of memory management holds. */
 function check(allocations: number): string[] {
-  if (options.append?.includes("sheaf")) return validate_mm();
+  if (!counts) return validate_mm();
   const counted = sum_of([ALLOC_FASTPATH, ALLOC_SLOWPATH]) - allocations_before;
   const freed = sum_of([FREE_FASTPATH, FREE_SLOWPATH]) - frees_before;
   const findings = validate_mm();
@@ -105,12 +106,10 @@ function check(allocations: number): string[] {
   return findings;
 }
 
-/** Bytes of all slabs. */
+/** Bytes of all slabs; under SLOB, of pages of blocks. */
 function bytes_used(): number {
-  let pages_used = 0;
-  for (const cache of for_each_cache())
-    pages_used += get_slabinfo(cache).num_slabs << oo_order(KmemCache.oo.get(cache));
-  return pages_used * PAGE_SIZE;
+  const pages = global_node_page_state(NR_SLAB_RECLAIMABLE) + global_node_page_state(NR_SLAB_UNRECLAIMABLE);
+  return pages * PAGE_SIZE;
 }
 
 export const subject: Subject = {

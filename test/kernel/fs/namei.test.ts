@@ -6,18 +6,31 @@ import {
   Dentry, File, Inode, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_END,
   SEEK_SET, S_IFDIR, S_IFLNK, S_IFMT,
 } from "../../../kernel/fs/fs.ts"; // prettier-ignore
-import { do_mkdirat, do_rmdir, do_unlinkat } from "../../../kernel/fs/namei.ts";
+import { do_link, do_mkdirat, do_readlink, do_rename, do_rmdir, do_symlink, do_unlinkat } from "../../../kernel/fs/namei.ts"; // prettier-ignore
 import { do_filp_open, file_llseek, file_read, file_truncate, file_write, iterate_dir, vfs_stat, type Stat } from "../../../kernel/fs/open.ts"; // prettier-ignore
 import {
-  EACCES, EBADF, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM,
+  EACCES, EBADF, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, ENOTEMPTY, EPERM,
 } from "../../../kernel/lib/errno.ts"; // prettier-ignore
 import { kernfs_remove } from "../../../kernel/fs/kernfs.ts";
 import { sysfs_create } from "../../../kernel/fs/sysfs.ts";
 import { ksym_address } from "../../../kernel/lib/ksym.ts";
-import { cat, echo, expect_same, figures, ls, settle, text_of, with_file, with_files } from "./files.ts";
+import {
+  cat,
+  echo,
+  expect_same,
+  figures,
+  ls,
+  settle,
+  text_of,
+  with_each_failure,
+  with_file,
+  with_files,
+} from "./files.ts";
 
 const mkdir = (path: string): number => do_mkdirat(path, 0o755);
 const stat = (path: string): Stat => vfs_stat(path, true) as Stat;
+/** What boot makes in /. */
+const ROOT = ["bin", "dev", "proc", "sys", "tmp", "usr"];
 
 describe("files and directories", () => {
   it("a file says what was written to it, from anywhere to anywhere", () => {
@@ -74,7 +87,7 @@ describe("files and directories", () => {
       do_unlinkat("/d/y");
       do_rmdir("/d/");
       expect(ls("/d")).toBe(-ENOENT);
-      expect(ls("/")).toEqual(["proc", "sys", "tmp", "usr"]);
+      expect(ls("/")).toEqual(ROOT);
     });
   });
 
@@ -194,7 +207,7 @@ describe("wrong input", () => {
       const before = figures();
       for (const [what, attempt, error] of refused) {
         expect(attempt(), what).toBe(error);
-        expect([cat("/f"), ls("/d"), ls("/")], what).toEqual(["text", ["e"], ["d", "f", "proc", "sys", "tmp", "usr"]]);
+        expect([cat("/f"), ls("/d"), ls("/")], what).toEqual(["text", ["e"], [...ROOT, "d", "f"].sort()]);
       }
       expect_same(before);
       do_rmdir("/d/e");
@@ -239,6 +252,61 @@ describe("wrong input", () => {
         expect(Dentry.d_count.get(File.f_path_dentry.get(file))).toBe(2);
       });
       do_unlinkat("/f");
+    });
+  });
+});
+
+describe("names that move", () => {
+  it("rename keeps the inode, long names and short, and everything below a directory", () => {
+    with_files(() => {
+      const before = figures();
+      const links = stat("/").nlink;
+      const [short, long] = ["/s", `/${"l".repeat(100)}`];
+      echo("text", short);
+      const { ino } = stat(short);
+      for (const [from, to] of [
+        [short, long],
+        [long, `${long}er`],
+        [`${long}er`, short],
+      ]) {
+        // prettier-ignore
+        expect(do_rename(from!, to!)).toBe(0);
+        expect([cat(from!), cat(to!), stat(to!).ino]).toEqual([-ENOENT, "text", ino]);
+      }
+      mkdir("/d");
+      mkdir("/d/e");
+      do_rename(short, "/d/e/f");
+      expect([do_rename("/d", "/tmp/d"), cat("/tmp/d/e/f"), ls("/tmp")]).toEqual([0, "text", ["d"]]);
+      expect([stat("/tmp").nlink, stat("/").nlink]).toEqual([3, links]);
+      do_unlinkat("/tmp/d/e/f");
+      do_rmdir("/tmp/d/e");
+      do_rmdir("/tmp/d");
+      expect_same(before);
+    });
+  });
+
+  it("with any allocation failing a rename, a link or a symbolic link is made or is not", () => {
+    with_files(() => {
+      echo("a", "/a");
+      const path = `/${"n".repeat(60)}`;
+      const before = figures();
+      const target = "/tmp/of/more/than/sixteen/bytes";
+      for (const act of [() => do_rename("/a", path), () => do_link("/a", path), () => do_symlink(target, path)]) {
+        const failures = with_each_failure(act, (error) => {
+          expect([0, -ENOMEM]).toContain(error);
+          const there = vfs_stat(path, false);
+          expect(typeof there === "number").toBe(error !== 0);
+          expect(cat("/a")).toBe(error === 0 && act() === -ENOENT ? -ENOENT : "a");
+          if (error === 0 && cat("/a") === -ENOENT) do_rename(path, "/a");
+          else do_unlinkat(path);
+          expect_same(before);
+        });
+        expect(failures).toBeGreaterThanOrEqual(3);
+      }
+      expect(do_symlink(target, path)).toBe(0);
+      expect(do_readlink(path)).toBe(target);
+      do_unlinkat(path);
+      do_unlinkat("/a");
     });
   });
 });

@@ -1,6 +1,7 @@
 /** /proc/sys/vm: what the knobs say, what they take, and what changes by it. */
 import { describe, expect, it } from "vitest";
 import { EACCES, EINVAL } from "../../../kernel/lib/errno.ts";
+import { validate_pages } from "../../../mm/validate_pages.ts";
 import { PGALLOC, global_vm_event } from "../../../mm/vmstat.ts";
 import { Zone, for_each_populated_zone, node_state } from "../../../mm/zone.ts";
 import { cat, echo, ls, text_of, with_files } from "./files.ts";
@@ -13,8 +14,10 @@ describe("/proc/sys/vm", () => {
   it("has the knobs of what is there, with Linux's first values", () => {
     with_files(() => {
       expect(ls("/proc/sys/vm")).toEqual([
-        "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "numa_stat", "oom_dump_tasks",
+        "compact_memory", "drop_caches", "lowmem_reserve_ratio", "min_free_kbytes", "min_slab_ratio",
+        "min_unmapped_ratio", "numa_stat", "oom_dump_tasks",
         "oom_kill_allocating_task", "panic_on_oom", "percpu_pagelist_high_fraction", "stat_refresh", "vfs_cache_pressure", "watermark_boost_factor", "watermark_scale_factor",
+        "zone_reclaim_mode",
       ]); // prettier-ignore
       expect(read("lowmem_reserve_ratio")).toBe("256\t256\t32\t0\t0\n");
       expect(read("min_free_kbytes")).toBe(`${node_state.min_free_kbytes}\n`);
@@ -47,6 +50,34 @@ describe("/proc/sys/vm", () => {
       for (const [i, mark] of marks().entries()) expect(Math.abs(mark - 2 * before[i]!)).toBeLessThanOrEqual(1);
       write("min_free_kbytes", String(kbytes));
       expect(marks()).toEqual(before);
+    });
+  });
+
+  it("lowmem_reserve_ratio sets what low zones keep for themselves, and with it what user space may count on", () => {
+    with_files(() => {
+      const protection = (): string[] =>
+        text_of("/proc/zoneinfo")
+          .match(/protection: .*/g)!
+          .slice(0, 3);
+      const sizes = text_of("/proc/zoneinfo")
+        .match(/managed  \d+/g)!
+        .map((text) => Number(text.slice(9)));
+      const [before, total] = [protection(), node_state.totalreserve_pages];
+      const kept = (zone: number, ratio: number): string => {
+        const above = [0, 1, 2, 3, 4].map((high) => sizes.slice(zone + 1, high + 1).reduce((sum, n) => sum + n, 0));
+        return `protection: (${above.map((pages, high) => (high <= zone || ratio === 0 ? 0 : Math.floor(pages / ratio))).join(", ")})`;
+      };
+      expect(before).toEqual([kept(0, 256), kept(1, 256), kept(2, 32)]);
+      expect(write("lowmem_reserve_ratio", "64 128\n")).toBe(7);
+      expect(read("lowmem_reserve_ratio")).toBe("64\t128\t32\t0\t0\n"); // the others stay
+      expect(protection()).toEqual([kept(0, 64), kept(1, 128), kept(2, 32)]);
+      expect(node_state.totalreserve_pages).toBeGreaterThan(total);
+      expect(validate_pages()).toEqual([]);
+      expect(write("lowmem_reserve_ratio", "0 -3")).toBe(4);
+      expect(read("lowmem_reserve_ratio")).toBe("0\t0\t32\t0\t0\n");
+      expect(protection()).toEqual([kept(0, 0), kept(1, 0), kept(2, 32)]);
+      write("lowmem_reserve_ratio", "256 256");
+      expect([protection(), node_state.totalreserve_pages]).toEqual([before, total]);
     });
   });
 
@@ -88,7 +119,7 @@ describe("/proc/sys/vm", () => {
       }
       expect(write("stat_refresh", "1")).toBe(1);
       expect([write("drop_caches", "3"), write("drop_caches", "9")]).toEqual([1, -EINVAL]);
-      expect(write("lowmem_reserve_ratio", "1")).toBe(-EACCES);
+      for (const text of ["", "x", "1 2 3 4 5 6", "1 2147483648"]) expect(write("lowmem_reserve_ratio", text), text).toBe(-EINVAL); // prettier-ignore
     });
   });
 });

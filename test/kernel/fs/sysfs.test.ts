@@ -1,7 +1,8 @@
 /** /sys/kernel/slab and the small files of /proc: names, links, figures, and what may be written. */
 import { describe, expect, it } from "vitest";
+import { on_cpu } from "../../../hal/cpu.ts";
 import { O_WRONLY } from "../../../kernel/fs/fs.ts";
-import { EINVAL, ENODEV, ENOENT, ERANGE, ESRCH } from "../../../kernel/lib/errno.ts";
+import { EACCES, EINVAL, ENODEV, ENOENT, ERANGE, ESRCH } from "../../../kernel/lib/errno.ts";
 import { fput } from "../../../kernel/fs/file_table.ts";
 import { bytes_to_string } from "../../../kernel/fs/bytes.ts";
 import { do_filp_open, file_read, vfs_stat, type Stat } from "../../../kernel/fs/open.ts";
@@ -12,6 +13,7 @@ import { task_state_char } from "../../../kernel/task.ts";
 import { GFP_KERNEL } from "../../../mm/gfp.ts";
 import { KmemCache, for_each_alias, for_each_cache, get_slabinfo, kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free, slab_mergeable } from "../../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_NO_MERGE, SLAB_RECLAIM_ACCOUNT } from "../../../mm/slab_layout.ts";
+import { set_and_flush_cpu_partial } from "../../../mm/slub_cache.ts";
 import { STAT_NAMES } from "../../../mm/slub_slab.ts";
 import { test_init, with_tasks } from "../tasks.ts";
 import { cat, echo, ls, text_of, with_files } from "./files.ts";
@@ -38,6 +40,7 @@ describe("/sys/kernel/slab", () => {
         const writable = /^(min_partial|cpu_partial|shrink|validate|remote_node_defrag_ratio|failslab|skip_kfence)$/.test(name) || STAT_NAMES.includes(name as never); // prettier-ignore
         expect(mode & 0o777, name).toBe(writable ? 0o600 : 0o400);
       }
+      expect((vfs_stat("/proc/slabinfo", true) as Stat).mode & 0o777).toBe(0o400);
     });
   });
 
@@ -97,6 +100,11 @@ describe("/sys/kernel/slab", () => {
       const [one, two] = [kmem_cache_create("one", 1000, 0, 0, null), kmem_cache_create("two", 1000, 0, 0, null)];
       expect(write("one", "failslab", "1")).toBe(-EINVAL);
       for (const cache of [one, two]) kmem_cache_destroy(cache);
+      const marked = kmem_cache_create("marked", 1000, 0, 0, null);
+      expect(write("marked", "failslab", "1")).toBe(1);
+      const other = kmem_cache_create("other", 1000, 0, 0, null);
+      expect(other).not.toBe(marked); // none is merged with a cache that is meant to fail
+      for (const cache of [marked, other]) kmem_cache_destroy(cache);
     });
   });
 
@@ -119,6 +127,11 @@ describe("/sys/kernel/slab", () => {
       const caches = [...for_each_cache()];
       const links = caches.filter(slab_mergeable).length + [...for_each_alias()].length;
       expect(names.length).toBe(caches.length + links);
+      expect(["kmem_cache", "kmem_cache_node", "dentry"].map((name) => attribute(name, "aliases"))).toEqual([
+        "0",
+        "0",
+        "0",
+      ]);
     });
   });
 
@@ -141,8 +154,12 @@ describe("/sys/kernel/slab", () => {
       expect(write("my_cache", "remote_node_defrag_ratio", "50")).toBe(2);
       expect(KmemCache.remote_node_defrag_ratio.get(cache)).toBe(500);
       expect(write("my_cache", "remote_node_defrag_ratio", "101")).toBe(-ERANGE);
-      for (const text of ["", "x", "-1", "1 2", "99999999999"])
-        expect(write("my_cache", "min_partial", text), text).toBe(-EINVAL);
+      for (const file of ["min_partial", "cpu_partial", "remote_node_defrag_ratio"]) {
+        for (const text of ["", "x", "-1", "1 2"]) expect(write("my_cache", file, text), text).toBe(-EINVAL);
+        expect(write("my_cache", file, "4294967296")).toBe(-ERANGE);
+      }
+      for (const file of ["slab_size", "order", "objects", "aliases", "ctor", "trace", "usersize", "slabs_cpu_partial"])
+        expect(write("my_cache", file, "1"), file).toBe(-EACCES);
       expect(attribute("my_cache", "min_partial")).toBe("7");
       expect([write("my_cache", "validate", "1"), write("my_cache", "validate", "x")]).toEqual([-EINVAL, -EINVAL]);
       for (const [text, on] of [
@@ -188,6 +205,27 @@ describe("/sys/kernel/slab", () => {
       expect(attribute("my_cache", "cpu_slabs")).toBe("4 N0=4");
       expect(attribute("my_cache", "objects")).toBe("80 N0=80");
       objects.forEach((object, i) => ([0, 16, 32].includes(i) ? undefined : kmem_cache_free(cache, object)));
+      kmem_cache_destroy(cache);
+    });
+  });
+
+  it("figures of two nodes and two CPUs stand one behind the other, those that are 0 left out", () => {
+    with_files(() => {
+      const cache = kmem_cache_create("my_cache", 1000, 0, SLAB_NO_MERGE, null); // CPU n is on node n
+      const objects = [0, 1].map((cpu) => on_cpu(cpu, () => Array.from({ length: 49 }, () => kmem_cache_alloc(cache, GFP_KERNEL)))); // prettier-ignore
+      const give = (cpu: number, indices: number[]): void => on_cpu(cpu, () => indices.forEach((i) => kmem_cache_free(cache, objects[cpu]![i]!))); // prettier-ignore
+      give(0, [0, 16]);
+      give(1, [0, 16, 32]);
+      const files = "slabs total_objects objects cpu_slabs slabs_cpu_partial partial alloc_slab cpu_partial_free free_fastpath"; // prettier-ignore
+      expect(files.split(" ").map((file) => attribute("my_cache", file))).toEqual([
+        "8 N0=4 N1=4", "128 N0=64 N1=64", "128 N0=64 N1=64", "7 N0=3 N1=4", "40(5) C0=16(2) C1=24(3)", "0", "8 C0=4 C1=4",
+        "5 C0=2 C1=3", "0",
+      ]); // prettier-ignore
+      set_and_flush_cpu_partial(cache, 52);
+      expect(["partial", "objects_partial", "objects", "cpu_slabs", "slabs_cpu_partial"].map((file) => attribute("my_cache", file))).toEqual([
+        "7 N0=3 N1=4", "77 N0=31 N1=46", "93 N0=47 N1=46", "0", "0(0)",
+      ]); // prettier-ignore
+      for (const [cpu, freed] of [[0, 16], [0, 16, 32]].entries()) give(cpu, [...objects[cpu]!.keys()].filter((i) => !freed.includes(i))); // prettier-ignore
       kmem_cache_destroy(cache);
     });
   });
@@ -247,12 +285,19 @@ describe("/proc", () => {
         expect(text_of("/proc/loadavg")).toMatch(/^\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+\/\d+ \d+\n$/);
         expect(text_of("/proc/stat")).toMatch(/^cpu {2}0 0 \d+ \d+ 0 0 0 0 0 0\ncpu0 .*\ncpu1 .*\nintr 0\nctxt \d+\nbtime 0\nprocesses \d+\n/); // prettier-ignore
         expect(text_of("/proc/cpuinfo").match(/^processor\t: \d$/gm)).toEqual(["processor\t: 0", "processor\t: 1"]);
+        // Words stand in the order of the CPU's feature bits; an empty line has no blank behind its colon.
+        expect(text_of("/proc/cpuinfo")).toMatch(
+          /^flags\t\t: fpu pse tsc msr pae pge nx pdpe1gb lm pcid smep smap\nbugs\t\t:\nbogomips\t: 2000.00\n/m,
+        );
+        expect(text_of("/proc/cpuinfo")).toMatch(/\npower management:\n\n$/);
         expect(text_of("/proc/iomem").split("\n").slice(0, 2)).toEqual(["00000000-00000fff : Reserved", "00001000-0009fbff : System RAM"]); // prettier-ignore
         expect(text_of("/proc/iomem")).toMatch(/^ {2}00100000-[0-9a-f]{8} : Kernel code$/m);
         expect(text_of("/proc/mounts")).toBe(
-          "none / ramfs rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndiscfs /usr discfs ro 0 0\n",
+          "none / ramfs rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\ndevtmpfs /dev devtmpfs rw 0 0\ndiscfs /usr discfs ro 0 0\n",
         );
-        expect(text_of("/proc/filesystems")).toBe("nodev\tsysfs\nnodev\tramfs\nnodev\tproc\n\tdiscfs\n");
+        expect(text_of("/proc/filesystems")).toBe(
+          "nodev\tsysfs\nnodev\tramfs\nnodev\tproc\nnodev\tdevtmpfs\n\tdiscfs\n",
+        );
         expect(text_of("/proc/sys/vm/min_free_kbytes")).toMatch(/^\d+\n$/);
         expect(text_of("/proc/sys/fs/file-nr")).toBe("1\t0\t8192\n");
         expect(text_of("/proc/sys/fs/dentry-state")).toMatch(/^\d+\t\d+\t45\t0\t0\t0\n$/);
