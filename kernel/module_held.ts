@@ -8,6 +8,7 @@
  * down with it. Here it is given back, so that the next try starts clean.
  */
 import { NULL, PAGE_SIZE, type Ptr } from "../hal/addr.ts";
+import { image_symbol } from "../hal/image.ts";
 import {
   CLAIM_CACHE, CLAIM_CHRDEV, CLAIM_NOTIFIER, CLAIM_OBJECT, CLAIM_PAGES, CLAIM_PERCPU, CLAIM_PROC,
   CLAIM_SHRINKER, CLAIM_SYSFS, CLAIM_THREAD, CLAIM_TIMER, CLAIM_VMALLOC, CLAIM_WORK, CLAIM_WORKQUEUE, claimed_pages,
@@ -33,12 +34,19 @@ import { proc_remove } from "./fs/procfs.ts";
 import { sysfs_remove } from "./fs/sysfs.ts";
 import { KernfsNode } from "./fs/kernfs.ts";
 import { rcu_barrier } from "./lib/rcu.ts";
+import { module_suffix, type FnPtr } from "./lib/ksym.ts";
 import type { ModulePtr } from "./lib/owner.ts";
 import { kthread_end } from "./kthread.ts";
-import { notifier_chain_unregister, oom_notify_list, reboot_notifier_list } from "./notifier.ts";
+import {
+  NotifierBlock,
+  for_each_notifier,
+  notifier_chain_unregister,
+  oom_notify_list,
+  reboot_notifier_list,
+} from "./notifier.ts";
 import { TaskStruct } from "./task.ts";
-import { timer_delete } from "./timer.ts";
-import { cancel_work_sync, destroy_workqueue } from "./workqueue.ts";
+import { TimerList, for_each_timer, timer_delete } from "./timer.ts";
+import { WorkStruct, cancel_work_sync, delayed_work_fn, destroy_workqueue, for_each_work } from "./workqueue.ts";
 
 /** Things of one kind that one line of the source took. */
 export interface Held {
@@ -125,9 +133,25 @@ function kernfs_name(root: string) {
   };
 }
 
+/**
+ * What would call the module's functions, booked or not: arming a timer cannot fail, so it may have gone without a record,
+ * and the memory that it lies in is about to go.
+ */
+function* callers_of(module: ModulePtr): Generator<Claim> {
+  const is_its = (fn: FnPtr): boolean => image_symbol(fn)?.name.endsWith(module_suffix(module)) ?? false;
+  const found = (kind: number, address: Ptr): Claim => ({ kind, address, line: 0, order: 0, cache: NULL });
+  for (const timer of for_each_timer())
+    if (is_its(TimerList.function.get(timer)) || is_its(delayed_work_fn(timer))) yield found(CLAIM_TIMER, timer);
+  for (const work of for_each_work()) if (is_its(WorkStruct.func.get(work))) yield found(CLAIM_WORK, work);
+  for (const block of for_each_notifier())
+    if (is_its(NotifierBlock.notifier_call.get(block))) yield found(CLAIM_NOTIFIER, block);
+}
+
 /** All of it, in the order in which it is taken back. Context: what waits for a grace period or on a list is through. */
 function all_of(module: ModulePtr): Claim[] {
   const claims = [...claims_of(module), ...claimed_pages(module)];
+  const booked = new Set(claims.map(({ kind, address }) => `${kind} ${address}`));
+  for (const claim of callers_of(module)) if (!booked.has(`${claim.kind} ${claim.address}`)) claims.push(claim);
   return claims.sort((a, b) => a.kind - b.kind || a.line - b.line || a.address - b.address);
 }
 

@@ -25,6 +25,7 @@ export const NOTIFY_BAD = NOTIFY_STOP_MASK | 2;
 /** Events of the reboot chain. */
 export const SYS_POWER_OFF = 3;
 
+/** Who wants to hear of an event: a function, and how early it is called. */
 export const NotifierBlock = struct("notifier_block", {
   notifier_call: "*fn", // (block, event, data) => NOTIFY_*
   next: "*notifier_block",
@@ -70,6 +71,12 @@ export function notifier_chain_unregister(chain: NotifierChain, block: NotifierP
   return 0;
 }
 
+/** The blocks of both chains. */
+export function* for_each_notifier(): Generator<NotifierPtr> {
+  for (const chain of [reboot_notifier_list, oom_notify_list])
+    for (let block = Link.first.get(chain); block !== NULL; block = NotifierBlock.next.get(block)) yield block;
+}
+
 /** Calls all functions of a chain; what the last one answered. */
 export function notifier_call_chain(chain: NotifierChain, event: number, data: Ptr): number {
   let answer = NOTIFY_DONE;
@@ -81,11 +88,15 @@ export function notifier_call_chain(chain: NotifierChain, event: number, data: P
   return answer;
 }
 
+/** Calls `fn` at power-off, before tasks end. 0 or -EEXIST. */
 export const register_reboot_notifier = (block: NotifierPtr, fn: NotifierFn): number =>
   notifier_chain_register(reboot_notifier_list, block, fn);
+/** Ends that. 0 or -ENOENT. */
 export const unregister_reboot_notifier = (block: NotifierPtr): number =>
   notifier_chain_unregister(reboot_notifier_list, block);
+/** Calls `fn` before the OOM killer picks anybody; it adds the pages that it gives back at `data`. 0 or -EEXIST. */
 export const register_oom_notifier = (block: NotifierPtr, fn: NotifierFn): number =>
   notifier_chain_register(oom_notify_list, block, fn);
+/** Ends that. 0 or -ENOENT. */
 export const unregister_oom_notifier = (block: NotifierPtr): number =>
   notifier_chain_unregister(oom_notify_list, block);

@@ -7,11 +7,13 @@
  * stays is a zombie without stack until its parent asks for it.
  */
 import { NULL } from "../hal/addr.ts";
+import { static_data } from "../hal/image.ts";
 import { MmStruct, type MmPtr } from "../mm/mm_types.ts";
 import { PgTables } from "../mm/pgtable.ts";
 import { SIGKILL, do_kill } from "./signal.ts";
 import { set_oom_hooks, type OomTask } from "../mm/oom_kill.ts";
 import { do_exit, finish_task } from "./exit.ts";
+import { notifier_call_chain, oom_notify_list } from "./notifier.ts";
 import { ksym } from "./lib/ksym.ts";
 import {
   Cred, Journal, PF_EXITING, PF_IDLE, PF_KTHREAD, SignalStruct, TaskStruct, current_task, for_each_process,
@@ -56,6 +58,15 @@ const is_victim = ksym_of("is_oom_victim", (): boolean => {
   return signal !== 0 && SignalStruct.oom_victim.get(signal) !== 0;
 });
 
+const freed = static_data("oom_freed", { pages: "u32" });
+
+/** Asks those on oom_notify_list to give pages back; how many they did. */
+const notify = ksym_of("oom_notify", (): number => {
+  freed.pages = 0;
+  notifier_call_chain(oom_notify_list, 0, freed.$at("pages"));
+  return freed.pages;
+});
+
 /** Names a function for the kernel and returns it. */
 function ksym_of<T extends (...args: never[]) => unknown>(name: string, fn: T): T {
   ksym(name, fn);
@@ -64,7 +75,7 @@ function ksym_of<T extends (...args: never[]) => unknown>(name: string, fn: T): 
 
 /** Once there are tasks: the OOM killer may work. */
 export function oom_init(): void {
-  set_oom_hooks({ tasks, current, kill, is_victim });
+  set_oom_hooks({ tasks, current, kill, notify, is_victim });
 }
 
 /** Power-off: a request that finds no memory fails. */

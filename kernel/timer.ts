@@ -16,6 +16,7 @@ import { ListHead, init_list_head, list_add, list_del_init, list_empty, list_nex
 import { ksym_address, ksym_fn, type FnPtr } from "./lib/ksym.ts";
 import { SpinLock, spin_lock, spin_unlock } from "./lib/spinlock.ts";
 
+/** A timer: a function and the tick at which it is due. */
 export const TimerList = struct("timer_list", {
   entry: ListHead, // timer_base.list; empty while not armed
   expires: "u64", // jiffies
@@ -39,6 +40,7 @@ export function timer_setup(timer: TimerPtr, fn: FnPtr | ((data: Ptr) => void), 
   TimerList.data.set(timer, data);
 }
 
+/** True while a timer is armed. */
 export function timer_pending(timer: TimerPtr): boolean {
   return !list_empty(TimerList.entry.at(timer));
 }
@@ -66,6 +68,14 @@ export function timer_delete(timer: TimerPtr): boolean {
   list_del_init(TimerList.entry.at(timer));
   spin_unlock(timer_base.lock);
   return pending;
+}
+
+/** All armed timers, the next that is due first. The body may disarm the one it is given. */
+export function* for_each_timer(): Generator<TimerPtr> {
+  for (let node = list_next(timer_base.list), next = 0; node !== timer_base.list; node = next) {
+    next = list_next(node);
+    yield (node - TimerList.entry.offset) as TimerPtr;
+  }
 }
 
 /** The tick at which the next timer is due; undefined if none is armed. */

@@ -20,15 +20,16 @@ import { CLAIM_WORK, CLAIM_WORKQUEUE, claim, claiming, unclaim } from "../mm/cla
 import { GFP_KERNEL } from "../mm/gfp.ts";
 import { kfree, kzalloc } from "../mm/kmalloc.ts";
 import { is_err } from "./lib/errno.ts";
-import { ksym, ksym_address, ksym_fn } from "./lib/ksym.ts";
-import { ListHead, init_list_head, list_add_tail, list_del_init, list_empty, list_next } from "./lib/list.ts";
+import { ksym, ksym_address, ksym_fn, type FnPtr } from "./lib/ksym.ts";
+import { ListHead, init_list_head, list_add_tail, list_del, list_del_init, list_empty, list_next } from "./lib/list.ts";
 import { as_kernel_own } from "./lib/owner.ts";
 import { SpinLock, spin_lock, spin_unlock } from "./lib/spinlock.ts";
 import { RUN, SLEEP, kthread_end, kthread_run } from "./kthread.ts";
 import { wake_up_process } from "./sched.ts";
-import { TimerList, mod_timer, timer_delete, timer_setup } from "./timer.ts";
+import { TimerList, mod_timer, timer_delete, timer_setup, type TimerPtr } from "./timer.ts";
 import type { TaskPtr } from "./task.ts";
 
+/** Something to be done by a kernel thread. */
 export const WorkStruct = struct("work_struct", {
   entry: ListHead, // workqueue_struct.worklist; empty while it does not wait
   func: "*fn", // called with the work
@@ -36,10 +37,12 @@ export const WorkStruct = struct("work_struct", {
 });
 export type WorkPtr = Ptr<"work_struct">;
 
+/** A work that is queued once its time has come. */
 export const DelayedWork = struct("delayed_work", { work: WorkStruct, timer: TimerList, wq: "*workqueue_struct" });
 export type DelayedWorkPtr = Ptr<"delayed_work">;
 
 const Workqueue = struct("workqueue_struct", {
+  list: ListHead, // workqueues
   lock: SpinLock,
   worklist: ListHead,
   worker: "*task_struct",
@@ -48,7 +51,7 @@ const Workqueue = struct("workqueue_struct", {
 });
 export type WorkqueuePtr = Ptr<"workqueue_struct">;
 
-const state = static_data("workqueues", { system: "*workqueue_struct" });
+const state = static_data("workqueues", { system: "*workqueue_struct", list: ListHead, ready: "u32" });
 
 /** One entry of a queue's thread. */
 const worker_step = ksym("worker_thread", (wq: WorkqueuePtr): number => {
@@ -90,7 +93,33 @@ function new_workqueue(name: string): WorkqueuePtr {
     return NULL;
   }
   Workqueue.worker.set(wq, worker as TaskPtr);
+  list_add_tail(Workqueue.list.at(wq), workqueues());
   return wq;
+}
+
+/** The head of the list of all queues. */
+function workqueues(): Ptr {
+  if (state.ready === 0) init_list_head(state.list);
+  state.ready = 1;
+  return state.list;
+}
+
+/** Every work that waits on a queue. The body may cancel the one it is given. */
+export function* for_each_work(): Generator<WorkPtr> {
+  const head = workqueues();
+  for (let wq = list_next(head); wq !== head; wq = list_next(wq)) {
+    const works = Workqueue.worklist.at(wq - Workqueue.list.offset);
+    for (let node = list_next(works), next = 0; node !== works; node = next) {
+      next = list_next(node);
+      yield (node - WorkStruct.entry.offset) as WorkPtr;
+    }
+  }
+}
+
+/** The function of the work that a timer is armed for; NULL: it is no delayed work's. */
+export function delayed_work_fn(timer: TimerPtr): FnPtr {
+  if (TimerList.function.get(timer) !== delayed_work_timer) return NULL;
+  return WorkStruct.func.get(DelayedWork.work.at(TimerList.data.get(timer) as DelayedWorkPtr));
 }
 
 /** Does what waits, ends the queue's thread and frees the queue. */
@@ -98,6 +127,7 @@ export function destroy_workqueue(wq: WorkqueuePtr): void {
   if (wq === NULL) return;
   flush_workqueue(wq);
   unclaim(CLAIM_WORKQUEUE, wq);
+  list_del(Workqueue.list.at(wq));
   kthread_end(Workqueue.worker.get(wq));
   kfree(wq);
 }
@@ -121,6 +151,7 @@ export function INIT_WORK(work: WorkPtr, fn: (work: WorkPtr) => void): void {
   WorkStruct.wq.set(work, NULL);
 }
 
+/** True while a work waits. */
 export function work_pending(work: WorkPtr): boolean {
   return !list_empty(WorkStruct.entry.at(work));
 }
@@ -181,6 +212,7 @@ export function queue_delayed_work(wq: WorkqueuePtr, dwork: DelayedWorkPtr, dela
   return true;
 }
 
+/** Has the kernel's own thread do a work once `delay` ticks have passed; false if it waits already. */
 export function schedule_delayed_work(dwork: DelayedWorkPtr, delay: number): boolean {
   return queue_delayed_work(system_wq(), dwork, delay);
 }

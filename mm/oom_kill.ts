@@ -65,6 +65,7 @@ const oom = static_data("oom", {
   tasks: "*fn", // () => OomTask[], oldest first, without zombies
   current: "*fn", // () => OomTask | undefined
   kill: "*fn", // (task): chooses it; ends it at once unless it is the current one
+  notify: "*fn", // () => pages that who was asked has given back
   window_start_ns: "u64", // of the limit of reports: 10 in 5 seconds
   reports: "u32",
 });
@@ -73,8 +74,10 @@ const REPORT_WINDOW_NS = 5 * NSEC_PER_SEC;
 const REPORT_BURST = 10;
 
 /** Arms the OOM killer; null disarms it, and requests fail instead. */
-export function set_oom_hooks(hooks: { tasks: AnyFn; current: AnyFn; kill: AnyFn; is_victim: AnyFn } | null): void {
-  for (const name of ["tasks", "current", "kill"] as const)
+export function set_oom_hooks(
+  hooks: Record<"tasks" | "current" | "kill" | "notify" | "is_victim", AnyFn> | null,
+): void {
+  for (const name of ["tasks", "current", "kill", "notify"] as const)
     oom[name] = hooks === null ? NULL : ksym_address(hooks[name]);
   set_reclaim_slot("out_of_memory", hooks === null ? null : out_of_memory);
   set_reclaim_slot("is_oom_victim", hooks === null ? null : hooks.is_victim);
@@ -135,6 +138,7 @@ function select_bad_process(oc: OomControl): OomTask | undefined {
 
 /** Memory is out for a request. True if something was done about it and it should be tried again. Context: no lock held. */
 export function out_of_memory(gfp: number, order: number, nodemask: NodeMask): boolean {
+  if ((ksym_fn(oom.notify)() as number) > 0) return true; // got some memory back
   const asks = current();
   if (asks?.dying) {
     ksym_fn(oom.kill)(asks.task);

@@ -195,7 +195,7 @@ function remove_module(module: ModulePtr): Held[] {
 
 /** `ring.ts:21: 3 objects of my_object_cache (48 bytes each) …`. */
 export function held_line(file: string, { what, line }: Held): string {
-  return `${file}:${line}: ${what} not given back`;
+  return `${line === 0 ? file : `${file}:${line}`}: ${what} not given back`;
 }
 
 export interface Removed {

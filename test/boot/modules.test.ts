@@ -1,9 +1,13 @@
 /** Modules as their authors meet them: insmod, rmmod and the others, on good files and bad ones. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
+import { console_attach } from "../../hal/console.ts";
+import { create_session } from "../../boot/session.ts";
+import { boot } from "../../boot/start_kernel.ts";
+import { TEST_MACHINE } from "../lib/machine.ts";
 import { answer, console_run } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kheap-"));
@@ -274,8 +278,97 @@ describe("rmmod", () => {
     expect(good).not.toContain("BUG");
   });
 
-  it("goes with the machine: a module that is loaded at power-off leaves nothing", async () => {
+  it("a module may give memory back before the OOM killer picks anybody", async () => {
+    const generous = module_file("generous", `${HEAD}
+import { NotifierBlock, NOTIFY_OK, register_oom_notifier, unregister_oom_notifier } from "kheap/linux/notifier";
+import { GFP_KERNEL, alloc_pages_exact, free_pages_exact } from "kheap/linux/gfp";
+import { pr_info } from "kheap/linux/kernel";
+import { NULL, static_data, struct } from "kheap/linux/types";
+const freed = struct("freed", { pages: "u32" });
+const my = static_data("my", { block: NotifierBlock, hoard: "*void" });
+function give(): number {
+  if (my.hoard === NULL) return 0;
+  free_pages_exact(my.hoard, 1 << 20);
+  my.hoard = NULL;
+  return 256;
+}
+module_init(() => {
+  my.hoard = alloc_pages_exact(1 << 20, GFP_KERNEL);
+  return register_oom_notifier(my.block, (_block, _event, data) => {
+    const pages = give();
+    freed.pages.set(data, freed.pages.get(data) + pages);
+    if (pages > 0) pr_info("generous: gave 256 pages");
+    return NOTIFY_OK;
+  });
+});
+module_exit(() => {
+  unregister_oom_notifier(my.block);
+  give();
+});`); // prettier-ignore
+    const { out, err } = await console_run([`insmod ${generous}`, "memhog", "dmesg", "rmmod generous"]);
+    expect(out.match(/generous: gave 256 pages/g)).toHaveLength(1);
+    expect(out.indexOf("generous: gave")).toBeLessThan(out.indexOf("invoked oom-killer"));
+    expect(err).toBe("memhog: ended by signal 9\n");
+  });
+
+  it("disarms a timer of a module that is gone, though there was no memory to book it", async () => {
+    const late = module_file("late", `${HEAD}
+import { TimerList, jiffies, mod_timer, timer_setup } from "kheap/linux/timer";
+import { static_data } from "kheap/linux/types";
+const my = static_data("my", { timer: TimerList });
+module_init(() => {
+  timer_setup(my.timer, () => {}, 0);
+  mod_timer(my.timer, jiffies() + 5);
+  return 0;
+});
+module_exit(() => {});`); // prettier-ignore
+    const { out, err } = await console_run([`faultsweep insmod ${late}`, "run 3000", "dmesg"]);
+    expect(err).toBe("");
+    expect(out).toContain("  0 findings\n");
+    expect(out).not.toContain("Oops");
+  });
+
+  it("a module goes with the machine: what is loaded at power-off leaves nothing", async () => {
     expect((await console_run([`insmod ${examples}/shrinkable.ts fill=100`])).err).toBe("");
+  });
+});
+
+describe("insmod -w", () => {
+  it("loads a module again whenever its file is saved, and keeps the old one where the new is wrong", async () => {
+    let out = "";
+    const write = (text: string): void => void (out += text);
+    const host = {
+      terminal: false, json: false, width: () => 80, height: () => 24, write, write_error: write,
+      write_status: () => {}, ask: () => Promise.resolve(undefined), watching: () => {},
+    }; // prettier-ignore
+    const said = async (text: string): Promise<void> => {
+      while (!out.includes(text)) await new Promise(setImmediate);
+      out = "";
+    };
+    const version = (n: number): string => `${HEAD}\nimport { pr_err } from "kheap/linux/module";\nmodule_init(() => (pr_err("version ${n}"), 0));\n${EXIT}`; // prettier-ignore
+    const before = console_attach(write);
+    boot({ machine: TEST_MACHINE, loglevel: 4 });
+    const session = create_session(host);
+    const path = module_file("saved", version(1));
+    const running = session.run(`insmod -w ${path}`);
+    await said("saved: loaded; waiting for");
+    const save = (text: string, seconds: number): void => {
+      writeFileSync(path, text);
+      utimesSync(path, seconds, seconds);
+    };
+    save(version(2), 1000);
+    await said("saved: loaded again");
+    save("const x = ;", 2000);
+    await said("insmod: saved.ts:1: Expression expected");
+    save(version(3), 3000);
+    await said("saved: loaded again");
+    session.cancel();
+    await running;
+    await session.run("dmesg; rmmod saved");
+    expect(out).toMatch(/version 1\n[^]*version 2\n[^]*version 3\n/);
+    await session.leave();
+    console_attach(before);
+    expect(out).toMatch(/power off: 0 pages, 0 objects, 0 locks left over\n$/);
   });
 });
 
