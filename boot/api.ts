@@ -8,6 +8,7 @@ export interface Leftover {
   readonly locks: number;
 }
 
+/** What a machine is booted with. */
 export interface BootOptions {
   /** A preset (textbook, laptop, server, embedded) or a file with a machine as JSON. Default: textbook. */
   readonly machine?: string;
@@ -30,6 +31,7 @@ export interface BootOptions {
   readonly log?: (text: string) => void;
 }
 
+/** A machine that runs. */
 export interface Machine {
   /** Runs a console line; what it prints. Rejects with a KheapError if a command of it fails. */
   run(line: string): Promise<string>;

@@ -26,11 +26,16 @@ export type Phys = number & { readonly [tag]?: "phys" };
 export type Pfn = number & { readonly [tag]?: "pfn" };
 /** A canonical 48-bit virtual address as a signed number: user addresses from 0 up, the kernel's below 0. */
 export type Virt = number & { readonly [tag]?: "virt" };
+/** The number of a CPU, from 0. */
 export type CpuId = number & { readonly [tag]?: "cpu" };
+/** The number of a NUMA node, from 0. */
 export type NodeId = number & { readonly [tag]?: "node" };
 
+/** No address: 0. */
 export const NULL = 0;
+/** log2 of a page's bytes. */
 export const PAGE_SHIFT = 12;
+/** Bytes of a page. */
 export const PAGE_SIZE = 4096;
 /** A cache line: the unit of sharing between CPUs. */
 export const L1_CACHE_BYTES = 64;

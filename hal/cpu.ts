@@ -59,6 +59,7 @@ export function cpu_switch(cpu: CpuId): void {
   for (let i = 0; i < 3; i++) r[CPU_MASKS + i] = cpu_register(MASKS + 4 * i);
 }
 
+/** The number of the CPU that runs this. */
 export function smp_processor_id(): CpuId {
   return r[CPU_ID]!;
 }

@@ -6,6 +6,7 @@
 import { EventEmitter } from "eventemitter3";
 import type { CpuId, NodeId, Pfn, Ptr } from "./addr.ts";
 
+/** Events of the kernel, by name, with what each tells. */
 export interface KernelEvents {
   "cpu:online": (event: { cpu: CpuId; node: NodeId }) => void;
   "cpu:offline": (event: { cpu: CpuId }) => void;

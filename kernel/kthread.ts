@@ -30,6 +30,7 @@ import {
 export const RUN = 0;
 export const SLEEP = 1;
 export const EXIT = 2;
+/** One step of a kernel thread: RUN, SLEEP or EXIT. */
 export type Step = (arg: Ptr) => number;
 
 const kthread_step = (task: TaskPtr): number => {

@@ -31,12 +31,14 @@ export interface Kunit {
   skipped?: string;
   readonly resources: Obj[];
 }
+/** A case: returns if all is well, or notes what is not. */
 export type KunitCase = (test: Kunit) => void;
 /** A case for each of some values. */
 export interface KunitParamCase<P = unknown> {
   readonly params: readonly P[];
   run(test: Kunit, param: P): void;
 }
+/** The cases of a suite, by name. */
 export type KunitCases = Readonly<Record<string, KunitCase | KunitParamCase>>;
 
 /** Ends a case: an assertion has failed, or it is left out. */
@@ -68,6 +70,7 @@ export function kunit_test_suite(name: string, cases: KunitCases): SuitePtr {
   return suite;
 }
 
+/** Takes a suite back; NULL is ignored. */
 export function kunit_suite_exit(suite: SuitePtr): void {
   if (suite === NULL) return;
   list_del(KunitSuite.list.at(suite));
@@ -87,6 +90,7 @@ export function suite_cases(suite: SuitePtr): KunitCases {
   return ksym_fn(KunitSuite.cases.get(suite))() as KunitCases;
 }
 
+/** A case that runs once for each of some values. */
 export function KUNIT_CASE_PARAM<P>(params: readonly P[], run: (test: Kunit, param: P) => void): KunitParamCase<P> {
   return { params, run };
 }
@@ -117,14 +121,23 @@ const binary =
       fail(test, kind, `    Expected left ${sign} right, but\n        left == ${shown(left)}\n        right == ${shown(right)}`); // prettier-ignore
   };
 
+/** Notes a failure unless left === right. */
 export const KUNIT_EXPECT_EQ = binary("EXPECTATION", "==", (a, b) => a === b);
+/** Notes a failure unless left !== right. */
 export const KUNIT_EXPECT_NE = binary("EXPECTATION", "!=", (a, b) => a !== b);
+/** Notes a failure unless left < right. */
 export const KUNIT_EXPECT_LT = binary("EXPECTATION", "<", less);
+/** Notes a failure unless left <= right. */
 export const KUNIT_EXPECT_LE = binary("EXPECTATION", "<=", (a, b) => !less(b, a));
+/** Notes a failure unless left > right. */
 export const KUNIT_EXPECT_GT = binary("EXPECTATION", ">", (a, b) => less(b, a));
+/** Notes a failure unless left >= right. */
 export const KUNIT_EXPECT_GE = binary("EXPECTATION", ">=", (a, b) => !less(a, b));
+/** Notes a failure unless the two read the same. */
 export const KUNIT_EXPECT_STREQ = binary("EXPECTATION", "==", (a, b) => String(a) === String(b));
+/** Ends the case unless left === right. */
 export const KUNIT_ASSERT_EQ = binary("ASSERTION", "==", (a, b) => a === b);
+/** Ends the case unless left !== right. */
 export const KUNIT_ASSERT_NE = binary("ASSERTION", "!=", (a, b) => a !== b);
 
 const unary =
@@ -133,13 +146,20 @@ const unary =
     if (!holds(value)) fail(test, kind, `    Expected ${wanted}, but it is ${shown(value)}`);
   };
 
+/** Notes a failure unless the value is true. */
 export const KUNIT_EXPECT_TRUE = unary("EXPECTATION", "true", Boolean);
+/** Notes a failure if the value is true. */
 export const KUNIT_EXPECT_FALSE = unary("EXPECTATION", "false", (value) => !value);
+/** Notes a failure unless the value is NULL. */
 export const KUNIT_EXPECT_NULL = unary("EXPECTATION", "NULL", (value) => value === NULL);
+/** Notes a failure if the value is NULL. */
 export const KUNIT_EXPECT_NOT_NULL = unary("EXPECTATION", "an address", (value) => value !== NULL);
+/** Ends the case unless the value is true. */
 export const KUNIT_ASSERT_TRUE = unary("ASSERTION", "true", Boolean);
+/** Ends the case if the value is NULL. */
 export const KUNIT_ASSERT_NOT_NULL = unary("ASSERTION", "an address", (value) => value !== NULL);
 
+/** Notes a failure. */
 export function KUNIT_FAIL(test: Kunit, text: string): void {
   fail(test, "EXPECTATION", `    ${text}`);
 }

@@ -187,9 +187,13 @@ export function module_exit(fn: () => void): void {
   Module.exit.set(module, ksym_address(fn));
 }
 
+/** Says under which license the module is: modinfo shows it. */
 export const MODULE_LICENSE = (text: string): void => Module.license.set(declaring("MODULE_LICENSE"), text);
+/** Says whose the module is. */
 export const MODULE_AUTHOR = (text: string): void => Module.author.set(declaring("MODULE_AUTHOR"), text);
+/** Says what the module does, in half a line. */
 export const MODULE_DESCRIPTION = (text: string): void => Module.description.set(declaring("MODULE_DESCRIPTION"), text);
+/** Says which version the module has. */
 export const MODULE_VERSION = (text: string): void => Module.version.set(declaring("MODULE_VERSION"), text);
 
 /* Its data ---------------------------------------------------------------------------------------------------------- */
@@ -478,6 +482,7 @@ export function try_module_get(module: ModulePtr): boolean {
   return true;
 }
 
+/** Ends a try_module_get. */
 export function module_put(module: ModulePtr): void {
   if (module !== NULL) module_get(module, -1);
 }

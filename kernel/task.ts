@@ -45,6 +45,7 @@ export const PF_IDLE = 0x2;
 export const PF_EXITING = 0x4;
 export const PF_KTHREAD = 0x200000;
 
+/** Tasks that wait for something. */
 export const WaitQueueHead = struct("wait_queue_head", { lock: SpinLock, head: ListHead });
 export type WaitQueuePtr = Ptr<"wait_queue_head">;
 
@@ -71,6 +72,7 @@ export const SignalStruct = struct("signal_struct", {
 export const SighandStruct = struct("sighand_struct", { count: "u32", siglock: SpinLock, signalfd_wqh: WaitQueueHead });
 export const Cred = struct("cred", { usage: "u32", uid: "u32", gid: "u32", euid: "u32", egid: "u32" });
 
+/** A task: a program or a kernel thread. */
 export const TaskStruct = struct("task_struct", {
   // The scheduler's. Protected by runqueue.lock.
   state: "u32", // TASK_* or EXIT_*

@@ -27,6 +27,7 @@ export function init_waitqueue_head(queue: WaitQueuePtr): void {
   init_list_head(WaitQueueHead.head.at(queue));
 }
 
+/** True if somebody waits. */
 export function waitqueue_active(queue: WaitQueuePtr): boolean {
   return !list_empty(WaitQueueHead.head.at(queue));
 }

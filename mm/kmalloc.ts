@@ -35,6 +35,7 @@ const m = ram32;
 
 /** What kmalloc(0) gives: not NULL, and no memory. */
 export const ZERO_SIZE_PTR = 16;
+/** The largest block of kmalloc, in bytes. */
 export const KMALLOC_MAX_SIZE = PAGE_SIZE << MAX_PAGE_ORDER;
 
 const PAGE_TYPE = Page.page_type.offset;

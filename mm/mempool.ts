@@ -162,9 +162,12 @@ export const mempool_kfree = ksym("mempool_kfree", (element: Obj) => kfree(eleme
 export const mempool_alloc_pages = ksym("mempool_alloc_pages", (gfp: number, order: number) => alloc_pages(gfp, order));
 export const mempool_free_pages = ksym("mempool_free_pages", (page: Obj, order: number) => __free_pages(page, order));
 
+/** A reserve of objects of a cache; NULL without memory. */
 export const mempool_create_slab_pool = (min_nr: number, cache: CachePtr): MempoolPtr =>
   mempool_create(min_nr, mempool_alloc_slab, mempool_free_slab, cache);
+/** A reserve of blocks of kmalloc; NULL without memory. */
 export const mempool_create_kmalloc_pool = (min_nr: number, size: number): MempoolPtr =>
   mempool_create(min_nr, mempool_kmalloc, mempool_kfree, size);
+/** A reserve of blocks of pages; NULL without memory. */
 export const mempool_create_page_pool = (min_nr: number, order: number): MempoolPtr =>
   mempool_create(min_nr, mempool_alloc_pages, mempool_free_pages, order);

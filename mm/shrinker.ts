@@ -35,13 +35,17 @@ export type CountObjects = (shrinker: ShrinkerPtr, sc: ShrinkControl) => number;
 /** Objects freed; SHRINK_STOP: no more to be had now. */
 export type ScanObjects = (shrinker: ShrinkerPtr, sc: ShrinkControl) => number;
 
+/** scan_objects: nothing can be freed now. */
 export const SHRINK_STOP = -1;
+/** count_objects: there is nothing at all. */
 export const SHRINK_EMPTY = -2;
+/** What an object costs to make again, where nobody knows better. */
 export const DEFAULT_SEEKS = 2;
 const SHRINK_BATCH = 128;
 /** `flags`: what is freed depends on the node; without it only node 0's deferred count is used. */
 export const SHRINKER_NUMA_AWARE = 1;
 
+/** Who can give memory back when it is short. */
 export const Shrinker = struct("shrinker", {
   count_objects: "*fn",
   scan_objects: "*fn",

@@ -344,6 +344,7 @@ export function kmem_cache_shrink(cache: CachePtr): number {
 
 /** A bare constructor: called once for each object of a new slab. */
 export type Ctor = (object: Obj) => void;
+/** What a cache may be made with. */
 export interface KmemCacheArgs {
   align?: number;
   useroffset?: number;

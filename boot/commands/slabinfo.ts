@@ -13,7 +13,7 @@ import { sysfs_walk } from "../../kernel/fs/sysfs.ts";
 import { slab_ops } from "../../mm/slab_common.ts";
 import { write_file } from "../host_files.ts";
 import { need_slabinfo } from "./memory.ts";
-import { CommandError, register, usage_error, type Result } from "./registry.ts";
+import { CommandError, line, register, usage_error, type Result } from "./registry.ts";
 
 const PAGE = 4096;
 
@@ -222,7 +222,7 @@ function totals_text(slabs: readonly Slab[], plain: boolean): string {
 /** Letters by long name, as the tool has them. */
 const LETTERS: Readonly<Record<string, string>> = {
   aliases: "a", activity: "A", bytes: "B", "display-active": "D", empty: "e", "first-alias": "f", inverted: "i",
-  Loss: "L", numa: "n", lines: "N", partial: "P", report: "r", shrink: "s", Size: "S", tracking: "t", Totals: "T",
+  slabs: "l", Loss: "L", numa: "n", lines: "N", ops: "o", partial: "P", report: "r", shrink: "s", Size: "S", tracking: "t", Totals: "T",
   Unreclaim: "U", validate: "v", Xtotals: "X", zero: "z", "1ref": "1",
 }; // prettier-ignore
 const OPTIONS = Object.fromEntries(
@@ -302,6 +302,8 @@ function slabinfo(args: readonly string[], refuse: (what: string) => CommandErro
   if (set.X) return answer(matching, extended_totals(matching, options));
   if (set.n) return answer(shown, numa_text(shown, false));
   if (set.t) return answer(shown, shown.map(tracking_text).join("\n"));
+  // Linux took the file `ops` out of sysfs; its tool still looks for it, and says this.
+  if (set.o) return answer(shown, shown.map((s) => `\n${s.name} has no kmem_cache operations`).join("\n"));
   if (set.r || all.length === 1) return answer(matching, matching.map(report_text).join("\n"));
   return answer(shown, list_text(shown, options));
 }
@@ -309,13 +311,14 @@ function slabinfo(args: readonly string[], refuse: (what: string) => CommandErro
 register({
   name: "slabinfo",
   group: "look",
-  usage: "slabinfo [-aABDefiLnPrsStTUvXz1] [-N K] [-d…] [PATTERN]",
+  usage: "slabinfo [-aABDefhilLnoPrsStTUvXz1] [-N K] [-d…] [PATTERN]",
   summary: "slab caches from /sys/kernel/slab, as the kernel's own tool prints them",
   man: `Space of all slabs, slabs off the CPUs / with free objects / on CPUs, O/S objects
 a slab, O order, %Fr slabs with free objects, %Ef of the space holds objects.
 Flags: * aliases, d DMA, A cache line aligned, P poison, a reclaimable,
 Z red zones, F checks, U tracking, T tracing. One cache: a report.
 
+  -l the list (without options, too)  -o operations (there are none)  -h this
   -a aliases of caches with several (-1: of all)  -D activity  -n by node
   -r reports  -t who allocated  -T totals  -X totals and the foremost
   -s shrink  -v validate (caches with slab_debug)
@@ -330,6 +333,7 @@ Z red zones, F checks, U tracking, T tracing. One cache: a report.
     const { name } = slab_ops();
     if (name !== "slub")
       throw new CommandError(`slabinfo: ${name.toUpperCase()} has no /sys/kernel/slab; cat /proc/slabinfo, or slabtop`);
+    if (args.some((arg) => arg === "-h" || arg === "--help")) return line(`usage: ${this.usage}\n\n${this.man}`);
     return slabinfo(args, (what) => usage_error(this, `slabinfo: ${what}`));
   },
 });

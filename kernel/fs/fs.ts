@@ -66,6 +66,7 @@ export const DCACHE_PERSISTENT = 0x1000; // one use is the file system's own
 export const I_FREEING = 0x20;
 export const I_REFERENCED = 0x100;
 
+/** A file of a file system, whatever its names. */
 export const Inode = struct("inode", {
   i_mode: "u16",
   i_opflags: "u16",
@@ -116,6 +117,7 @@ export const Dentry = struct(
 );
 export type DentryPtr = Ptr<"dentry">;
 
+/** An open file: who opened it, how, and where it stands. */
 export const File = struct(
   "file",
   {

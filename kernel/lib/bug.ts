@@ -15,6 +15,7 @@ export class KernelPanic extends Error {
   override name = "KernelPanic";
 }
 
+/** What must not be has happened: ends the kernel entry with an oops. */
 export function BUG(message: string): never {
   throw new KernelBug(message);
 }

@@ -15,6 +15,7 @@ const m = ram32;
 const NEXT = 0;
 const PREV = 2; // word index of the second 8-byte pointer
 
+/** A link of a list, or its head. */
 export const ListHead = struct("list_head", { next: "*list_head", prev: "*list_head" }, { sizeof: 16 });
 export type ListPtr = Ptr<"list_head">;
 /** What a removed node points to, so that a second removal or a walk through it is noticed. */
@@ -67,6 +68,7 @@ export function list_del_init(node: ListPtr): void {
   init_list_head(node);
 }
 
+/** True if nothing is on the list. */
 export function list_empty(head: ListPtr): boolean {
   return m[(head >> 2) + NEXT] === head;
 }
@@ -76,6 +78,7 @@ export function list_next(node: ListPtr): ListPtr {
   return m[(node >> 2) + NEXT]!;
 }
 
+/** The link before one. */
 export function list_prev(node: ListPtr): ListPtr {
   return m[(node >> 2) + PREV]!;
 }

@@ -71,12 +71,19 @@ export function printk(level: number, text: string): void {
   }
 }
 
+/** Writes to the log: the system is unusable. */
 export const pr_emerg = (text: string): void => printk(KERN_EMERG, text);
+/** Writes to the log: something must be done at once. */
 export const pr_alert = (text: string): void => printk(KERN_ALERT, text);
+/** Writes to the log: an error. */
 export const pr_err = (text: string): void => printk(KERN_ERR, text);
+/** Writes to the log: a warning. */
 export const pr_warn = (text: string): void => printk(KERN_WARNING, text);
+/** Writes to the log: worth noticing. */
 export const pr_notice = (text: string): void => printk(KERN_NOTICE, text);
+/** Writes to the log: information. */
 export const pr_info = (text: string): void => printk(KERN_INFO, text);
+/** Writes to the log: for who looks for a mistake. */
 export const pr_debug = (text: string): void => printk(KERN_DEBUG, text);
 
 function format_line(ns: number, text: string): string {

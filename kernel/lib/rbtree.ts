@@ -22,7 +22,9 @@ import { struct } from "../../hal/struct.ts";
 
 const m = ram32;
 
+/** A node of a red-black tree, a field of what is in the tree. */
 export const RbNode = struct("rb_node", { parent_color: "*rb_node", left: "*rb_node", right: "*rb_node" });
+/** The root of a red-black tree; NULL: it is empty. */
 export const RbRoot = struct("rb_root", { node: "*rb_node" });
 export type RbPtr = Ptr<"rb_node">;
 export type RbRootPtr = Ptr<"rb_root">;

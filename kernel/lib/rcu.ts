@@ -39,6 +39,7 @@ export function rcu_read_lock(): void {
   rcu_data.nesting.set(rdp, rcu_data.nesting.get(rdp) + 1);
 }
 
+/** Ends a read section. */
 export function rcu_read_unlock(): void {
   const rdp = this_cpu_ptr(rcu_data.ptr);
   const nesting = rcu_data.nesting.get(rdp);

@@ -29,6 +29,7 @@ export function spin_lock(lock: SpinLockPtr): void {
   m[LAST] = lock;
 }
 
+/** Gives a lock back. */
 export function spin_unlock(lock: SpinLockPtr): void {
   const w = lock >> 2;
   if (m[w] === 0) not_held(lock);

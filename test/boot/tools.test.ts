@@ -130,6 +130,12 @@ describe("slabinfo", () => {
     expect(err).toBe("slabinfo: /sys/kernel/slab/mine/validate: Invalid argument\n");
   });
 
+  it("-l is the list, -o has nothing to say of any cache, -h is the usage", async () => {
+    expect(await answer("slabinfo -l")).toBe(await answer("slabinfo"));
+    expect(await answer("slabinfo -o dentry")).toBe("\ndentry has no kmem_cache operations\n");
+    expect(await answer("slabinfo -h")).toMatch(/^usage: slabinfo \[-aABDefhilLnoPrsStTUvXz1\]/);
+  });
+
   it("says what it does not take", async () => {
     const { err } = await console_run(["slabinfo -q; slabinfo --nope; slabinfo -N; slabinfo -N x; slabinfo -N 0; slabinfo a b; slabinfo '('; slabinfo nope"]); // prettier-ignore
     expect(err.trimEnd().split("\n").map((line) => line.replace(/; usage: .*/, ""))).toEqual([

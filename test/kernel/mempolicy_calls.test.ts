@@ -27,7 +27,7 @@ const said = (value: number): string => (value < 0 ? errno_name(value) : String(
 
 register_syscall("t_weight", "nn", (node: number, weight: number) => (set_node_weight(node, weight), 0));
 register_syscall("t_node", "", numa_node_id);
-register_syscall("t_fail_nth", "n", (n: number) => (set_fail_nth(n), 0));
+register_syscall("t_policy_fail_nth", "n", (n: number) => (set_fail_nth(n), 0));
 
 // Touches eight pages in an order that is nobody's, under policies of the area.
 const places = test_init("t_places", function* (sys) {
@@ -149,9 +149,9 @@ const refused = test_init("t_refused", function* (sys) {
   yield sys.syslog(`set_mempolicy_home_node${text}`);
   text = "";
   for (let n = 1, error = -1; error < 0; n++) {
-    yield { call: "t_fail_nth", args: [n] };
+    yield { call: "t_policy_fail_nth", args: [n] };
     error = yield sys.mbind(va + P, P, MPOL_BIND, 2);
-    yield { call: "t_fail_nth", args: [0] };
+    yield { call: "t_policy_fail_nth", args: [0] };
     text += ` ${said(error)}`;
     yield sys.mbind(va, 4 * P, MPOL_DEFAULT);
   }
