@@ -61,7 +61,9 @@ export function read_module(command: string, given: string): Source {
     text = readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const why = code === "ENOENT" ? "there is no such file" : code === "EISDIR" ? "it is a folder" : String(code);
+    const by_name = /[./]/.test(given) ? "" : `; modprobe ${given} looks for a module of that name`;
+    const why =
+      code === "ENOENT" ? `there is no such file${by_name}` : code === "EISDIR" ? "it is a folder" : String(code);
     throw new CommandError(`${command}: ${given}: ${why}`);
   }
   try {
