@@ -4,10 +4,10 @@
  *     { id, call: "run", args: ["slabtop"] }    ->    { id, value } or { id, error }
  *     { listen: "slab:new" }                    ->    { event: "slab:new", payload } …
  */
-import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
+import { isMainThread, parentPort, workerData } from "node:worker_threads";
 import type { KernelEvents } from "../hal/events.ts";
-import type { RealmOptions } from "../hal/host.ts";
 import { KheapError, type BootOptions, type Leftover, type Machine } from "./api.ts";
+import { new_realm } from "./new_realm.ts";
 
 type Call = "boot" | "run" | "json" | "power_off";
 type Request = { id: number; call: Call; args: readonly unknown[] } | { listen: keyof KernelEvents };
@@ -19,13 +19,7 @@ type Reply =
 
 /** Boots a machine in a worker. */
 export async function start_worker({ log, worker: _, ...options }: BootOptions): Promise<Machine> {
-  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  const entry = new URL(`./machine_worker.${extension}`, import.meta.url).href;
-  const kheap_realm: RealmOptions = { kind: options.timing ? "timing" : "plain", smp: "lockstep" };
-  const worker = new Worker(new URL("./worker.mjs", import.meta.url), {
-    execArgv: [],
-    workerData: { entry, kheap_realm, serve: true },
-  });
+  const worker = new_realm("machine_worker", options.timing ? "timing" : "plain", { serve: true });
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
   const listeners = new Map<string, Set<(payload: unknown) => void>>();
   let last_id = 0;

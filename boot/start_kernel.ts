@@ -18,6 +18,7 @@ import { ram_clear, ram_fill_garbage } from "../hal/ram.ts";
 import { timing_on, timing_power_on } from "../hal/timing.ts";
 import { panic } from "../kernel/lib/bug.ts";
 import { cmdline_number, cmdline_param, saved_command_line, setup_command_line } from "../kernel/lib/cmdline.ts";
+import { ksym_remove } from "../kernel/lib/ksym.ts";
 import { locks_held } from "../kernel/lib/spinlock.ts";
 import { KERN_NOTICE, pr_info, pr_notice, pr_warn, set_console_loglevel } from "../kernel/lib/printk.ts";
 import { random_init } from "../kernel/lib/random.ts";
@@ -26,6 +27,10 @@ import { trap_init } from "../kernel/fault.ts";
 import { fork_init } from "../kernel/fork.ts";
 import { sched_init } from "../kernel/sched.ts";
 import { kernel_shutdown, rest_init } from "../kernel/init.ts";
+import { kunit_init } from "../kernel/kunit.ts";
+import { modules_init } from "../kernel/module.ts";
+import { module_symbols_init } from "../kernel/module_symbol.ts";
+import { workqueue_init } from "../kernel/workqueue.ts";
 import { drop_caches } from "../kernel/fs/drop_caches.ts";
 import { disc_init, fs_shutdown, mnt_init, proc_root_init, sysfs_init, vfs_caches_init } from "../kernel/fs/init.ts";
 import { fault_inject_init } from "../mm/fault_inject.ts";
@@ -112,6 +117,7 @@ export function boot(options: BootOptions): void {
 let dirty_bytes = 0;
 
 function power_on({ machine, seed = 1, append = "", loglevel = KERN_NOTICE + 1, garbage }: BootOptions): void {
+  ksym_remove("]"); // the modules of the machine before
   ram_clear(dirty_bytes);
   dirty_bytes = machine_end(machine);
   timing_power_on(machine, dirty_bytes, cpu_regs);
@@ -178,6 +184,10 @@ function start_subsystems(): void {
   step(fork_init);
   step(vfs_caches_init);
   memdup_user_init();
+  modules_init();
+  module_symbols_init();
+  workqueue_init();
+  kunit_init();
 }
 
 function start_files(): void {

@@ -74,16 +74,25 @@ const free_text: Ptr[] = [];
 const attached = realm.memory !== undefined && Header.magic.get(SYMBOL_BASE) === MAGIC;
 
 /**
- * Gives `name` an address: `at`, or the next free one; in a realm that attaches, the one that the table in RAM has.
+ * Gives `name` an address: the one that the table in RAM has, in a realm that attaches; else what `place` gives for so many
+ * bytes, or the next free one. Names of modules (`… [MODULE]`) may be new to that table, all others stand in it.
  */
-export function image_define(name: string, kind: Kind, hash: number, size: number, align: number, at?: Ptr): Ptr {
+export function image_define(
+  name: string,
+  kind: Kind,
+  hash: number,
+  size: number,
+  align: number,
+  place?: (bytes: number) => Ptr,
+): Ptr {
   if (definitions.has(name)) throw new Error(`${kind} "${name}" is defined twice`);
-  const address = attached ? find_address(name, kind, hash) : (at ?? next_address(name, kind, size, align));
+  const known = attached ? find_address(name, kind, hash) : undefined;
+  const address = known ?? place?.(size) ?? next_address(name, kind, size, align);
   const definition = { name, kind, hash, size, address };
   definitions.set(name, definition);
   const section = sections[kind];
-  if (at === undefined) section.used = Math.max(section.used, address + size - section.base);
-  if (!attached && Header.magic.get(SYMBOL_BASE) === MAGIC) write_symbol(definition);
+  if (!place) section.used = Math.max(section.used, address + size - section.base);
+  if (known === undefined && Header.magic.get(SYMBOL_BASE) === MAGIC) write_symbol(definition);
   return address;
 }
 
@@ -112,7 +121,7 @@ function symbol_at(index: number): Ptr {
   return SYMBOL_BASE + Header.sizeof + index * Symbol_.sizeof;
 }
 
-function find_address(name: string, kind: Kind, hash: number): Ptr {
+function find_address(name: string, kind: Kind, hash: number): Ptr | undefined {
   for (let i = 0; i < Header.nr_symbols.get(SYMBOL_BASE); i++) {
     const symbol = symbol_at(i);
     if (Symbol_.name.get(symbol) !== name.slice(0, 43)) continue;
@@ -120,6 +129,7 @@ function find_address(name: string, kind: Kind, hash: number): Ptr {
       throw new Error(`this RAM was written by another kernel: "${name}" has another layout`);
     return Symbol_.address.get(symbol);
   }
+  if (name.endsWith("]")) return undefined;
   throw new Error(`this RAM was written by another kernel: it has no ${kind} "${name}"`);
 }
 
@@ -217,14 +227,14 @@ export function static_data<const F extends Specs>(name: string, fields: F): Sta
   return bind(layout, address) as Static<F>;
 }
 
-/** As static_data, at a place of the caller's: `place` gives so many zeroed bytes; absent in a realm that attaches. */
+/** As static_data, at a place of the caller's: `place` gives so many zeroed bytes. */
 export function static_data_at<const F extends Specs>(
   name: string,
   fields: F,
-  place: ((bytes: number) => Ptr) | undefined,
+  place: (bytes: number) => Ptr,
 ): Static<F> {
   const layout = struct(name, fields);
-  const address = image_define(name, "data", layout.hash, layout.sizeof, 8, place?.(layout.sizeof));
+  const address = image_define(name, "data", layout.hash, layout.sizeof, 8, place);
   return bind(layout, address) as Static<F>;
 }
 

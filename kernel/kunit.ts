@@ -49,12 +49,11 @@ export class KunitAbort extends Error {
 export const KunitSuite = struct("kunit_suite", { list: ListHead, cases: "*fn", module: "*module", name: "char[32]" });
 export type SuitePtr = Ptr<"kunit_suite">;
 
-const state = static_data("kunit_suites", { list: ListHead, ready: "u32" });
+const state = static_data("kunit_suites", { list: ListHead });
 
-function head(): Ptr {
-  if (state.ready === 0) init_list_head(state.list);
-  state.ready = 1;
-  return state.list;
+/** Boot: there are no suites. */
+export function kunit_init(): void {
+  init_list_head(state.list);
 }
 
 /** Makes a suite known. It, or NULL without memory. Give it back with kunit_suite_exit. */
@@ -66,7 +65,7 @@ export function kunit_test_suite(name: string, cases: KunitCases): SuitePtr {
   KunitSuite.name.set(suite, name);
   KunitSuite.cases.set(suite, symbol);
   KunitSuite.module.set(suite, running_module());
-  list_add_tail(KunitSuite.list.at(suite), head());
+  list_add_tail(KunitSuite.list.at(suite), state.list);
   return suite;
 }
 
@@ -79,7 +78,7 @@ export function kunit_suite_exit(suite: SuitePtr): void {
 
 /** All suites, oldest first. */
 export function* for_each_suite(): Generator<SuitePtr> {
-  for (let node = list_next(head()), next = 0; node !== state.list; node = next) {
+  for (let node = list_next(state.list), next = 0; node !== state.list; node = next) {
     next = list_next(node);
     yield (node - KunitSuite.list.offset) as SuitePtr;
   }

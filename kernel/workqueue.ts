@@ -51,7 +51,7 @@ const Workqueue = struct("workqueue_struct", {
 });
 export type WorkqueuePtr = Ptr<"workqueue_struct">;
 
-const state = static_data("workqueues", { system: "*workqueue_struct", list: ListHead, ready: "u32" });
+const state = static_data("workqueues", { system: "*workqueue_struct", list: ListHead });
 
 /** One entry of a queue's thread. */
 const worker_step = ksym("worker_thread", (wq: WorkqueuePtr): number => {
@@ -93,21 +93,18 @@ function new_workqueue(name: string): WorkqueuePtr {
     return NULL;
   }
   Workqueue.worker.set(wq, worker as TaskPtr);
-  list_add_tail(Workqueue.list.at(wq), workqueues());
+  list_add_tail(Workqueue.list.at(wq), state.list);
   return wq;
 }
 
-/** The head of the list of all queues. */
-function workqueues(): Ptr {
-  if (state.ready === 0) init_list_head(state.list);
-  state.ready = 1;
-  return state.list;
+/** Boot: there are no queues. */
+export function workqueue_init(): void {
+  init_list_head(state.list);
 }
 
 /** Every work that waits on a queue. The body may cancel the one it is given. */
 export function* for_each_work(): Generator<WorkPtr> {
-  const head = workqueues();
-  for (let wq = list_next(head); wq !== head; wq = list_next(wq)) {
+  for (let wq = list_next(state.list); wq !== state.list; wq = list_next(wq)) {
     const works = Workqueue.worklist.at(wq - Workqueue.list.offset);
     for (let node = list_next(works), next = 0; node !== works; node = next) {
       next = list_next(node);

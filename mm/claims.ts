@@ -83,7 +83,7 @@ export function claims_pages_bytes(): number {
   return mem_map_state.max_pfn * 4;
 }
 
-/** Gives a module its number, or with NULL takes it back; false if all are taken. */
+/** Gives a module its number, or with NULL takes it back from one; false if all are taken. */
 export function claims_number(module: ModulePtr, instead_of: ModulePtr = NULL): boolean {
   for (let i = 1; i < CLAIM_MODULES_MAX; i++)
     if (claims.modules.get(i) === instead_of) {
@@ -111,8 +111,8 @@ function find_claim(kind: number, address: number): ClaimPtr {
 const less = (a: RbPtr, b: RbPtr): boolean =>
   (ModuleClaim.address.get(a) - ModuleClaim.address.get(b) || ModuleClaim.kind.get(a) - ModuleClaim.kind.get(b)) < 0;
 
-/** A record for something that the running module is about to take; NULL without memory. Context: a module runs. */
-export function claim_take(): ClaimPtr {
+/** A record for something that the running module is about to take; NULL without memory. */
+function claim_take(): ClaimPtr {
   const module = set_running(NULL);
   const record = ksym_fn(claims.take)() as ClaimPtr;
   set_running(module);
@@ -120,12 +120,12 @@ export function claim_take(): ClaimPtr {
 }
 
 /** Gives a record back: there is nothing to book. */
-export function claim_give(record: ClaimPtr): void {
+function claim_give(record: ClaimPtr): void {
   ksym_fn(claims.give)(record);
 }
 
 /** Books a thing to the module that runs. */
-export function claim_book(record: ClaimPtr, kind: number, address: number, cache: Ptr<"kmem_cache"> = NULL): void {
+function claim_book(record: ClaimPtr, kind: number, address: number, cache: Ptr<"kmem_cache"> = NULL): void {
   ModuleClaim.cache.set(record, cache);
   ModuleClaim.address.set(record, address);
   ModuleClaim.module.set(record, running_module());
@@ -155,15 +155,15 @@ export function unclaim(kind: number, address: number): void {
 
 /**
  * Makes a thing (its address; NULL or -errno: there is none) for the module that runs, if one does. `failed` is what to
- * return without memory for the record.
+ * return without memory for the record; `cache` is an object's.
  */
-export function claiming(kind: number, make: () => number, failed = 0): number {
+export function claiming(kind: number, make: () => number, failed = 0, cache: Ptr<"kmem_cache"> = NULL): number {
   if (running_module() === NULL) return make();
   const record = claim_take();
   if (record === NULL) return failed;
   const thing = as_kernel_own(make);
   // Below zero lie -errno and, far from those, the addresses of vmalloc.
-  if (thing > 0 || thing < -MAX_ERRNO) claim_book(record, kind, thing);
+  if (thing > 0 || thing < -MAX_ERRNO) claim_book(record, kind, thing, cache);
   else claim_give(record);
   return thing;
 }

@@ -26,7 +26,10 @@ import {
 } from "./page.ts"; // prettier-ignore
 import { dump_page } from "./bad_page.ts";
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
-import { KMALLOC_MAX_CACHE_SIZE, KmemCache, kmalloc_fix_flags, kmalloc_slab, kmem_cache_alloc, kmem_cache_alloc_node, kmem_cache_free, slab_ops, type CachePtr } from "./slab_common.ts"; // prettier-ignore
+import { KMALLOC_MAX_CACHE_SIZE, kmalloc_fix_flags, kmalloc_slab } from "./kmalloc_class.ts";
+import {
+  KmemCache, kmem_cache_alloc, kmem_cache_alloc_node, kmem_cache_free, slab_ops, type CachePtr,
+} from "./slab_common.ts"; // prettier-ignore
 import { SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";
 import { NR_SLAB_UNRECLAIMABLE, mod_node_page_state } from "./vmstat.ts";
 import { MAX_PAGE_ORDER, NODE_DATA } from "./zone.ts";

@@ -19,8 +19,14 @@ import { cmdline_bool } from "../kernel/lib/cmdline.ts";
 import { GFP_KERNEL } from "./gfp.ts";
 import { ZERO_SIZE_PTR, kmalloc } from "./kmalloc.ts";
 import {
-  KMALLOC_MAX_CACHE_SIZE, KMALLOC_NORMAL, KmemCache, kmalloc_index, kmem_cache_alloc, kmem_cache_create,
-  kmem_cache_create_usercopy, kmem_cache_destroy, kmem_cache_free, kmem_cache_zalloc, slab_data, type CachePtr, type Ctor,
+  KMALLOC_MAX_CACHE_SIZE,
+  KMALLOC_NORMAL,
+  kmalloc_caches,
+  kmalloc_index,
+  kmalloc_slot,
+} from "./kmalloc_class.ts";
+import {
+  KmemCache, kmem_cache_alloc, kmem_cache_create, kmem_cache_create_usercopy, kmem_cache_destroy, kmem_cache_free, kmem_cache_zalloc, slab_data, type CachePtr, type Ctor,
 } from "./slab_common.ts"; // prettier-ignore
 import { SLAB_NO_MERGE } from "./slab_layout.ts";
 
@@ -54,7 +60,7 @@ export function kmem_buckets_create(
   const set = kmem_cache_zalloc(sets.cache, GFP_KERNEL) as Ptr as BucketsPtr;
   if (set === NULL) return NULL;
   for (let index = 0; index < NR_CLASSES; index++) {
-    const model = slab_data.kmalloc_caches.get(KMALLOC_NORMAL * 16 + index);
+    const model = kmalloc_caches.get(kmalloc_slot(KMALLOC_NORMAL, index));
     if (model === NULL) continue;
     const size = KmemCache.object_size.get(model);
     const window = Math.min(Math.max(size - useroffset, 0), usersize);

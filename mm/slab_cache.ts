@@ -26,9 +26,9 @@ import { kfree, kmalloc_node, virt_to_cache } from "./kmalloc.ts";
 import { free_percpu } from "./percpu.ts";
 import { numa_mem_id, set_fast_path, slab_alloc, slab_free } from "./slab.ts";
 import { inspect, slabinfo_stats } from "./slab_check.ts";
+import { KMALLOC_NORMAL, kmalloc_slab } from "./kmalloc_class.ts";
 import {
-  KMALLOC_NORMAL, KmemCache, SLAB_PARTIAL, for_each_cache, kmalloc_slab,
-  oo_make, slab_data, type CachePtr, type SlabOps,
+  KmemCache, SLAB_PARTIAL, for_each_cache, oo_make, slab_data, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import { OFF_SLAB, calculate_slab } from "./slab_geometry.ts";
 import { create_boot_cache, create_kmalloc_cache, descriptor_bytes, list_boot_cache } from "./slab_init.ts";

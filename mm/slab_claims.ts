@@ -11,16 +11,16 @@ import { static_data } from "../hal/image.ts";
 import { KERN_ERR, pr_err } from "../kernel/lib/printk.ts";
 import { dump_stack } from "../kernel/lib/dump_stack.ts";
 import { ksym } from "../kernel/lib/ksym.ts";
-import { as_kernel_own, module_name, running_line, running_module, type ModulePtr } from "../kernel/lib/owner.ts";
+import { module_name, running_line, running_module, type ModulePtr } from "../kernel/lib/owner.ts";
 import { in_atomic, in_interrupt } from "../kernel/lib/preempt.ts";
 import {
-  CLAIM_OBJECT, ModuleClaim, claim_book, claim_give, claim_take, claims_number, claims_open, claims_pages, claims_pages_bytes, unclaim,
+  CLAIM_OBJECT, ModuleClaim, claiming, claims_number, claims_open, claims_pages, claims_pages_bytes, unclaim,
 } from "./claims.ts"; // prettier-ignore
 import { GFP_ATOMIC, GFP_KERNEL, __GFP_DIRECT_RECLAIM, __GFP_NOWARN, __GFP_ZERO } from "./gfp.ts";
 import { alloc_pages_exact, free_pages_exact } from "./page_bulk.ts";
 import { GATE_CLAIMS, alloc_gate_set } from "./plenty.ts";
 import {
-  kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free, set_slab_ops, slab_ops, type CachePtr, type SlabOps,
+  alloc_one_by_one, kmem_cache_alloc, kmem_cache_create, kmem_cache_destroy, kmem_cache_free, set_slab_ops, slab_ops, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import { SLAB_NO_MERGE } from "./slab_layout.ts";
 
@@ -40,12 +40,7 @@ function might_alloc(module: ModulePtr, gfp: number): void {
 /** What a module allocates by `make`; NULL also where there is no memory for the record. */
 function booked(module: ModulePtr, cache: CachePtr, gfp: number, make: () => Obj): Obj {
   might_alloc(module, gfp);
-  const record = claim_take();
-  if (record === NULL) return NULL;
-  const object = as_kernel_own(make);
-  if (object === NULL) claim_give(record);
-  else claim_book(record, CLAIM_OBJECT, object, cache);
-  return object;
+  return claiming(CLAIM_OBJECT, make, NULL, cache) as Obj;
 }
 
 /** `inner` with books. Its optional functions stay absent where `inner` has none. */
@@ -67,14 +62,8 @@ function with_claims(inner: SlabOps): SlabOps {
     ...outer,
     ...(alloc_bulk && {
       alloc_bulk(cache: CachePtr, gfp: number, nr: number, objects: Obj[]): number {
-        if (running_module() === NULL) return alloc_bulk(cache, gfp, nr, objects);
-        for (let i = 0; i < nr; i++) {
-          objects[i] = outer.alloc(cache, gfp, -1);
-          if (objects[i] !== NULL) continue;
-          for (const object of objects.slice(0, i)) outer.free(cache, object);
-          return 0;
-        }
-        return nr;
+        const take = running_module() === NULL ? alloc_bulk : alloc_one_by_one;
+        return take(cache, gfp, nr, objects);
       },
     }),
     ...(free_bulk && {
@@ -105,7 +94,7 @@ function with_claims(inner: SlabOps): SlabOps {
 // eslint-disable-next-line kheap/no-module-state -- code, not state: the allocator's own record, while another stands before it
 let inner: SlabOps | undefined;
 
-/** A module is loaded: from the first on, books are kept. 0 or -ENOMEM (then nothing has changed). */
+/** A module is loaded: from the first on, books are kept. False without memory, or if there are 63 modules. */
 export function claims_get(module: ModulePtr): boolean {
   if (state.nr_modules === 0 && !open_books()) return false;
   if (!claims_number(module)) return false;
@@ -129,7 +118,9 @@ function open_books(): boolean {
     return false;
   }
   claims_open(take, give, pages);
-  claims_attach();
+  inner = slab_ops();
+  set_slab_ops(with_claims(inner));
+  alloc_gate_set(GATE_CLAIMS, true);
   return true;
 }
 
@@ -141,12 +132,4 @@ function close_books(): void {
   claims_open(NULL, NULL, NULL);
   free_pages_exact(pages, claims_pages_bytes());
   kmem_cache_destroy(state.cache);
-}
-
-/** Puts the books before the allocator, if a module is loaded. Context: also a realm that attaches. */
-export function claims_attach(): void {
-  if (claims_pages() === NULL) return;
-  inner = slab_ops();
-  set_slab_ops(with_claims(inner));
-  alloc_gate_set(GATE_CLAIMS, true);
 }

@@ -15,9 +15,8 @@
  */
 import { NULL, type NodeId, type Obj, type Ptr } from "../hal/addr.ts";
 import { static_data } from "../hal/image.ts";
-import { ram32 } from "../hal/ram.ts";
 import { struct, type StructInfo } from "../hal/struct.ts";
-import { fls, is_power_of_2 } from "../kernel/lib/bitops.ts";
+import { is_power_of_2 } from "../kernel/lib/bitops.ts";
 import { WARN_ON, panic } from "../kernel/lib/bug.ts";
 import { dump_stack } from "../kernel/lib/dump_stack.ts";
 import { EINVAL, ENOMEM } from "../kernel/lib/errno.ts";
@@ -29,10 +28,8 @@ import { RANDOM_SLAB, get_random_u32 } from "../kernel/lib/random.ts";
 import { rcu_barrier, rcu_pending } from "../kernel/lib/rcu.ts";
 import { SpinLock, spin_lock, spin_unlock } from "../kernel/lib/spinlock.ts";
 import { CLAIM_CACHE, claiming, unclaim } from "./claims.ts";
-import {
-  GFP_KERNEL, NUMA_NO_NODE, __GFP_ACCOUNT, __GFP_BITS_MASK, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_RECLAIMABLE,
-  __GFP_ZERO, format_gfp,
-} from "./gfp.ts"; // prettier-ignore
+import { GFP_KERNEL, NUMA_NO_NODE, __GFP_ZERO } from "./gfp.ts";
+import { kmalloc_slab } from "./kmalloc_class.ts";
 import { Slab, page_is_slab, virt_to_head_page } from "./page.ts";
 import {
   SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_DEBUG_FLAGS, SLAB_FAILSLAB, SLAB_FLAGS_PERMITTED,
@@ -40,8 +37,6 @@ import {
   SLAB_CONSISTENCY_CHECKS, calculate_alignment,
 } from "./slab_layout.ts"; // prettier-ignore
 import { MAX_PAGE_ORDER } from "./zone.ts";
-
-const m = ram32;
 
 export const CACHE_NAME_BYTES = 64;
 /** A sheaf is one block of kmalloc. */
@@ -196,63 +191,8 @@ export const slab_data = static_data("slab_common", {
   aliases: ListHead,
   kmem_cache: "*kmem_cache",
   kmem_cache_node: "*kmem_cache",
-  kmalloc_caches: "*kmem_cache[64]", // [type * 16 + index]
   births: "u32", // slabs ever made
 });
-
-/** Kinds of kmalloc caches, and the names they put before the size. */
-export const KMALLOC_NORMAL = 0;
-export const KMALLOC_RECLAIM = 1;
-export const KMALLOC_DMA = 2;
-export const KMALLOC_CGROUP = 3;
-export const KMALLOC_MAX_CACHE_SIZE = 8192;
-const KINDS = __GFP_DMA | __GFP_RECLAIMABLE | __GFP_ACCOUNT;
-
-/** Index of the size class of each request up to 8192 bytes, by (size + 7) / 8: 96 is class 1, 192 is 2, 2^n is n. */
-// eslint-disable-next-line kheap/no-module-state -- a constant table, filled once
-const size_index = new Uint8Array(KMALLOC_MAX_CACHE_SIZE / 8 + 1);
-for (let words = 1; words < size_index.length; words++) {
-  const size = words * 8;
-  size_index[words] = size > 64 && size <= 96 ? 1 : size > 128 && size <= 192 ? 2 : Math.max(fls(size - 1), 3);
-}
-/** Flags that no request for an object may carry: those that name a zone of their own, and unknown bits. */
-const GFP_SLAB_BUG_MASK = __GFP_DMA32 | __GFP_HIGHMEM | ~__GFP_BITS_MASK;
-
-/** Takes off a request what makes no sense for objects, with a warning. Context: a slab or a large block is needed. */
-export function kmalloc_fix_flags(gfp: number): number {
-  const invalid = gfp & GFP_SLAB_BUG_MASK;
-  if (invalid === 0) return gfp;
-  const fixed = gfp & ~GFP_SLAB_BUG_MASK;
-  const show = (flags: number): string => `0x${(flags >>> 0).toString(16)} (${format_gfp(flags)})`;
-  pr_warn(`Unexpected gfp: ${show(invalid)}. Fixing up to gfp: ${show(fixed)}. Fix your code!`);
-  dump_stack(KERN_WARNING);
-  return fixed;
-}
-
-const KMALLOC_CACHES = slab_data.$at("kmalloc_caches") >> 2;
-const NR_TYPE_SLOTS_SHIFT = 4;
-
-/** The size class of a request of 1 to 8192 bytes. */
-export function kmalloc_index(size: number): number {
-  return size_index[(size + 7) >> 3]!;
-}
-
-/** The kind of kmalloc cache that a request is served from: DMA before reclaimable before accounted. */
-export function kmalloc_type(gfp: number): number {
-  if (gfp & __GFP_DMA) return KMALLOC_DMA;
-  if (gfp & __GFP_RECLAIMABLE) return KMALLOC_RECLAIM;
-  return gfp & __GFP_ACCOUNT ? KMALLOC_CGROUP : KMALLOC_NORMAL;
-}
-
-/**
- * The cache that serves `kmalloc(size)`; NULL for 0 and for more than 8192 bytes, and where the allocator has no size
- * classes. Hot path.
- */
-export function kmalloc_slab(size: number, gfp: number): CachePtr {
-  if (size > 8192) return 0;
-  const type = gfp & KINDS ? kmalloc_type(gfp) : 0;
-  return m[KMALLOC_CACHES + (((type << NR_TYPE_SLOTS_SHIFT) + size_index[(size + 7) >> 3]!) << 1)]!;
-}
 
 // eslint-disable-next-line kheap/no-module-state -- code, not state: the allocator this realm runs, chosen at boot
 let ops: SlabOps;
@@ -308,7 +248,11 @@ export function cache_from_obj(cache: CachePtr, object: Obj): CachePtr {
 
 /** Takes `nr` objects into `objects`: all or none. Returns nr or 0. Context: as kmem_cache_alloc. */
 export function kmem_cache_alloc_bulk(cache: CachePtr, gfp: number, nr: number, objects: Obj[]): number {
-  if (ops.alloc_bulk) return ops.alloc_bulk(cache, gfp, nr, objects);
+  return (ops.alloc_bulk ?? alloc_one_by_one)(cache, gfp, nr, objects);
+}
+
+/** As kmem_cache_alloc_bulk, for who cannot take many at once. */
+export function alloc_one_by_one(cache: CachePtr, gfp: number, nr: number, objects: Obj[]): number {
   for (let i = 0; i < nr; i++) {
     objects[i] = ops.alloc(cache, gfp, NUMA_NO_NODE);
     if (objects[i] !== NULL) continue;

@@ -18,9 +18,15 @@ import { init_list_head, list_add } from "../kernel/lib/list.ts";
 import { GFP_NOWAIT, __GFP_ZERO } from "./gfp.ts";
 import { Slab, mem_map_state, page_is_slab, pfn_to_page } from "./page.ts";
 import {
-  KMALLOC_CGROUP, KMALLOC_DMA, KMALLOC_NORMAL, KMALLOC_RECLAIM, KmemCache, SLAB_DOWN, SLAB_UP,
-  for_each_cache, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data,
-  slab_ops, type CachePtr, type SlabOps,
+  KMALLOC_CGROUP,
+  KMALLOC_DMA,
+  KMALLOC_NORMAL,
+  KMALLOC_RECLAIM,
+  kmalloc_caches,
+  kmalloc_slot,
+} from "./kmalloc_class.ts";
+import {
+  KmemCache, SLAB_DOWN, SLAB_UP, for_each_cache, init_descriptor, kmem_cache_alloc, kmem_cache_create, set_slab_ops, slab_data, slab_ops, type CachePtr, type SlabOps,
 } from "./slab_common.ts"; // prettier-ignore
 import {
   SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_PANIC, SLAB_RECLAIM_ACCOUNT,
@@ -123,22 +129,22 @@ function create_kmalloc_caches(): void {
   const { kmalloc_min = 8 } = slab_ops();
   for (const [type] of KINDS) {
     for (const [size, index] of CLASSES) if (size >= kmalloc_min) create_kmalloc_cache(type, size, index);
-    const smallest = slab_data.kmalloc_caches.get(type * 16 + fls(kmalloc_min - 1));
+    const smallest = kmalloc_caches.get(kmalloc_slot(type, fls(kmalloc_min - 1)));
     for (const [size, index] of CLASSES)
-      if (size < kmalloc_min) slab_data.kmalloc_caches.set(type * 16 + index, smallest);
+      if (size < kmalloc_min) kmalloc_caches.set(kmalloc_slot(type, index), smallest);
   }
 }
 
 /** The kmalloc cache of one kind and class; made, if it is not there yet. */
 export function create_kmalloc_cache(type: number, size: number, index: number): CachePtr {
-  const slot = type * 16 + index;
-  const there = slab_data.kmalloc_caches.get(slot);
+  const slot = kmalloc_slot(type, index);
+  const there = kmalloc_caches.get(slot);
   if (there !== NULL) return there;
   const [, prefix, kind] = KINDS[type]!;
   const name = prefix + (size < 1024 ? `${size}` : `${size / 1024}k`);
   const args = { align: Math.max(size & -size, 8), usersize: size };
   const flags = SLAB_KMALLOC | SLAB_PANIC | kind | (slab_ops().kmalloc_flags ?? 0);
   const cache = kmem_cache_create(name, size, args, flags);
-  slab_data.kmalloc_caches.set(slot, cache);
+  kmalloc_caches.set(slot, cache);
   return cache;
 }

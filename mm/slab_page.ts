@@ -37,9 +37,9 @@ import { SpinLock } from "../kernel/lib/spinlock.ts";
 import { GFP_RECLAIM_MASK, NUMA_NO_NODE, __GFP_COMP, __GFP_HARDWALL, __GFP_THISNODE, __GFP_ZERO } from "./gfp.ts";
 import { PGTY_none, PGTY_slab, Page, page_address, page_to_nid, set_page_type, virt_to_head_page, type PagePtr } from "./page.ts"; // prettier-ignore
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
+import { kmalloc_fix_flags } from "./kmalloc_class.ts";
 import {
-  KmemCache, kmalloc_fix_flags, kmem_cache_alloc_node, kmem_cache_free, oo_objects, oo_order, slab_data,
-  type CachePtr,
+  KmemCache, kmem_cache_alloc_node, kmem_cache_free, oo_objects, oo_order, slab_data, type CachePtr,
 } from "./slab_common.ts"; // prettier-ignore
 import { IN_OBJECT, OFF_SLAB } from "./slab_geometry.ts";
 import { SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";

@@ -26,7 +26,8 @@ import { GFP_KERNEL, __GFP_NOWARN, __GFP_ZERO } from "./gfp.ts";
 import { kfree, kmalloc_node } from "./kmalloc.ts";
 import { alloc_percpu, free_percpu } from "./percpu.ts";
 import { numa_mem_id } from "./slab.ts";
-import { KmemCache, for_each_cache, kmalloc_slab, slab_data, type CachePtr } from "./slab_common.ts";
+import { kmalloc_slab } from "./kmalloc_class.ts";
+import { KmemCache, for_each_cache, slab_data, type CachePtr } from "./slab_common.ts";
 import { default_limit } from "./slab_geometry.ts";
 import { drain_array, free_block, slabs_destroy } from "./slab_node.ts";
 import {

@@ -41,7 +41,8 @@ import {
   mem_map_state, set_page_flag, set_page_type, virt_to_head_page, type PagePtr, type SlabPtr,
 } from "./page.ts"; // prettier-ignore
 import { __free_pages, alloc_pages, alloc_pages_node } from "./page_alloc.ts";
-import { KmemCache, kmalloc_fix_flags, oo_objects, oo_order, slab_data, type CachePtr } from "./slab_common.ts";
+import { kmalloc_fix_flags } from "./kmalloc_class.ts";
+import { KmemCache, oo_objects, oo_order, slab_data, type CachePtr } from "./slab_common.ts";
 import { SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from "./slab_layout.ts";
 import { RandomSeq } from "./slab_random.ts";
 import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, mod_node_page_state } from "./vmstat.ts";

@@ -7,7 +7,6 @@
  * reaped, files that are new are removed. What is then more than before is a leak. Pages are counted outside of slabs
  * (objects are counted one by one) and of the journals of programs, which grow as programs run.
  */
-import { Worker } from "node:worker_threads";
 import { NULL } from "../../hal/addr.ts";
 import { console_attach } from "../../hal/console.ts";
 import { KernelPanic } from "../../kernel/lib/bug.ts";
@@ -25,6 +24,7 @@ import { list_directory } from "../host_files.ts";
 import { NEVER, allocation_counts, arm_strike, complaints, counts_between, type Strike } from "../faults.ts";
 import type { BootStrike } from "../faultsweep_boot.ts";
 import { parse_line, type Parsed } from "../parse_line.ts";
+import { new_realm } from "../new_realm.ts";
 import { boot_options, take_figures, type Figures } from "../start_kernel.ts";
 import { quote } from "./figures.ts";
 import {
@@ -295,11 +295,7 @@ function command_subject(ctx: Context, line: string): Subject {
 
 function boot_subject(): Subject {
   const { machine, seed, append } = boot_options();
-  const file = new URL(`../faultsweep_boot.${import.meta.url.endsWith(".ts") ? "ts" : "js"}`, import.meta.url);
-  const worker = new Worker(new URL("../worker.mjs", import.meta.url), {
-    execArgv: [],
-    workerData: { entry: file.href, faultsweep: { machine, seed, append } },
-  });
+  const worker = new_realm("faultsweep_boot", "plain", { faultsweep: { machine, seed, append } });
   const boot_once = (n: number): Promise<BootStrike> =>
     new Promise((resolve, reject) => {
       worker.removeAllListeners().once("message", resolve).once("error", reject).postMessage(n);

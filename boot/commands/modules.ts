@@ -1,7 +1,9 @@
 /** `insmod`, `rmmod`, `modprobe`, `lsmod`, `modinfo`: code that joins the running kernel, and leaves it. */
 import { readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { KernelParam, Module, find_module, for_each_module, module_params, module_users, param_text } from "../../kernel/module.ts"; // prettier-ignore
+import { Module, find_module, for_each_module } from "../../kernel/module.ts";
+import { KernelParam, module_params, param_text } from "../../kernel/module_param.ts";
+import { module_users } from "../../kernel/module_symbol.ts";
 import { module_name, type ModulePtr } from "../../kernel/lib/owner.ts";
 import {
   delete_module,
@@ -33,6 +35,13 @@ function remove(ctx: Context, name: string): Result {
   const lines = held.map((one) => held_line(file, one));
   const note = `rmmod: ${name} left this behind; kheap took it back, in Linux it is lost until the next boot`;
   return { text: [...lines, note].join("\n"), json: { name, held }, failed: true };
+}
+
+/** Several answers as one. */
+function joined(results: readonly Result[]): Result {
+  const lines = results.map(({ text }) => text).filter((text) => text !== "");
+  const failed = results.some((result) => result.failed === true);
+  return { text: lines.join("\n"), json: results.map(({ json }) => json), failed };
 }
 
 register({
@@ -102,13 +111,7 @@ the command fails with status 1. A module that is in use stays.`,
   async run(ctx, args) {
     if (args.length === 0 || args.some((arg) => arg.startsWith("-"))) throw usage_error(this);
     await Promise.resolve();
-    const results = args.map((name) => remove(ctx, name.replaceAll("-", "_")));
-    const text = results.map((result) => result.text).filter((part) => part !== "");
-    return {
-      text: text.join("\n"),
-      json: results.map(({ json }) => json),
-      failed: results.some(({ failed }) => failed === true),
-    };
+    return joined(args.map((name) => remove(ctx, name.replaceAll("-", "_"))));
   },
 });
 
@@ -246,6 +249,5 @@ function remove_with_needs(ctx: Context, name: string): Result {
   const results = [remove(ctx, name)];
   for (const other of needed.reverse())
     if (ctx.entry(() => Module.refcnt.get(find_module(other))) === 0) results.push(remove(ctx, other));
-  const text = results.map((result) => result.text).filter((part) => part !== "").join("\n"); // prettier-ignore
-  return { text, json: results.map(({ json }) => json), failed: results.some(({ failed }) => failed === true) };
+  return joined(results);
 }

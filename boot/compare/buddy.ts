@@ -20,7 +20,10 @@ import {
 } from "../../mm/gfp.ts"; // prettier-ignore
 import { PGTY_none, PGTY_slab, Page, Slab, compound_order, page_address, page_to_nid, set_page_type, virt_to_head_page, type PagePtr, type SlabPtr } from "../../mm/page.ts"; // prettier-ignore
 import { __free_pages, alloc_pages, alloc_pages_node } from "../../mm/page_alloc.ts";
-import { KmemCache, kmalloc_fix_flags, oo_make, oo_order, slab_data, type CachePtr, type SlabInfo, type SlabOps } from "../../mm/slab_common.ts"; // prettier-ignore
+import { kmalloc_fix_flags } from "../../mm/kmalloc_class.ts";
+import {
+  KmemCache, oo_make, oo_order, slab_data, type CachePtr, type SlabInfo, type SlabOps,
+} from "../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from "../../mm/slab_layout.ts";
 import { create_boot_cache, descriptor_bytes, make_permanent } from "../../mm/slab_init.ts";
 import { NR_SLAB_RECLAIMABLE, NR_SLAB_UNRECLAIMABLE, mod_node_page_state } from "../../mm/vmstat.ts";

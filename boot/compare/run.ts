@@ -3,9 +3,10 @@
  * the job alone, so how many run at once, which ends first, and whether a realm was used before change nothing.
  */
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { RealmOptions } from "../../hal/host.ts";
 import { CommandError, type Context } from "../commands/registry.ts";
+import { new_realm } from "../new_realm.ts";
 import type { Job, Outcome } from "./job.ts";
 import type { Message } from "./realm.ts";
 
@@ -18,13 +19,6 @@ const LOOK_MS = 50;
 export type Answer = Outcome & { readonly died?: string };
 
 const kind_of = ({ task }: Job): RealmOptions["kind"] => (task === "time" ? "timing" : "plain");
-
-function start_worker(kind: RealmOptions["kind"]): Worker {
-  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  const entry = new URL(`./realm.${extension}`, import.meta.url).href;
-  const kheap_realm: RealmOptions = { kind, smp: "lockstep" };
-  return new Worker(new URL("../worker.mjs", import.meta.url), { execArgv: [], workerData: { entry, kheap_realm } });
-}
 
 function ask(worker: Worker, job: Job, progress: (done: number) => void): Promise<Answer> {
   return new Promise((resolve, reject) => {
@@ -64,7 +58,7 @@ export async function run_jobs(ctx: Context, jobs: readonly Job[], reuse: boolea
     for (let at = next++; at < jobs.length; at = next++) {
       const job = jobs[at]!;
       const kind = kind_of(job);
-      const worker = mine.get(kind) ?? start_worker(kind);
+      const worker = mine.get(kind) ?? new_realm("compare/realm", kind);
       workers.add(worker);
       const progress = (done: number): void => ctx.progress(`compare: ${ended} of ${jobs.length}; ${describe(job, done)}`); // prettier-ignore
       progress(0);

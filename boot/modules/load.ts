@@ -19,10 +19,11 @@ import { EINVAL, ENOMEM, is_err, strerror } from "../../kernel/lib/errno.ts";
 import { at_line, module_name, running_line, set_running, type ModulePtr } from "../../kernel/lib/owner.ts";
 import { drop_locks, last_lock_taken, locks_held } from "../../kernel/lib/spinlock.ts";
 import {
-  Module, ModuleError, as_module, do_exit_module, do_init_module, find_module, module_args, module_begin, module_free,
-  module_going, module_link, module_users, symbol_owner,
+  Module, ModuleError, as_module, do_exit_module, do_init_module, find_module, module_begin, module_free, module_going,
 } from "../../kernel/module.ts"; // prettier-ignore
 import { held_by, take_back, type Held } from "../../kernel/module_held.ts";
+import { module_args } from "../../kernel/module_param.ts";
+import { module_link, module_unlink, module_users, symbol_owner } from "../../kernel/module_symbol.ts";
 import { CommandError } from "../commands/registry.ts";
 import { CompileError, compile_module, type Compiled } from "./compile.ts";
 import { header, header_names } from "./headers.ts";
@@ -125,12 +126,22 @@ function place_of(thrown: unknown, { file }: Source, line: number): string {
   return /\[(.*)\]$/.exec(frame ?? "")?.[1] ?? `${file}:${line}`;
 }
 
+/** Forgets the code of modules that ended with their machine. */
+function forget_gone(): void {
+  for (const [name, { tags }] of loaded)
+    if (find_module(name) === NULL) {
+      for (const tag of tags) restore_struct_layout(tag, undefined);
+      loaded.delete(name);
+    }
+}
+
 /** The module with its top level run and its parameters set. */
 function form_module(command: string, source: Source, args: readonly string[]): ModulePtr {
   const { name, file, path, code } = source;
   const missing = code.wanted.find((symbol) => symbol_owner(symbol.name) === NULL);
   if (missing)
     throw new CommandError(`${command}: ${file}:${missing.line}: Unknown symbol ${missing.name}: no module that is loaded exports it`); // prettier-ignore
+  forget_gone();
   const module = module_begin(name, file);
   if (is_err(module)) throw new CommandError(`${command}: ${name}: ${find_module(name) ? "it is loaded already" : strerror(module)}`); // prettier-ignore
   const before = new Map(struct_layouts());
@@ -189,6 +200,7 @@ function remove_module(module: ModulePtr): Held[] {
   module_going(module);
   const held = held_by(module);
   take_back(module);
+  module_unlink(module);
   module_free(module);
   for (const tag of loaded.get(name)?.tags ?? []) restore_struct_layout(tag, undefined);
   loaded.delete(name);

@@ -11,9 +11,9 @@ import { ksym } from "../../kernel/lib/ksym.ts";
 import { GFP_KERNEL, __GFP_ZERO } from "../../mm/gfp.ts";
 import { ZERO_SIZE_PTR } from "../../mm/kmalloc.ts";
 import type { PagePtr } from "../../mm/page.ts";
+import { kmalloc_slab } from "../../mm/kmalloc_class.ts";
 import {
-  KmemCache, get_slabinfo, kmalloc_slab, kmem_cache_check, kmem_cache_create, kmem_cache_destroy, oo_order,
-  slab_ops, type CachePtr,
+  KmemCache, get_slabinfo, kmem_cache_check, kmem_cache_create, kmem_cache_destroy, oo_order, slab_ops, type CachePtr,
 } from "../../mm/slab_common.ts"; // prettier-ignore
 import { SLAB_NO_MERGE } from "../../mm/slab_layout.ts";
 import { slab_view } from "../figures/views.ts";

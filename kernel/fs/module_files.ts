@@ -5,9 +5,10 @@ import { ksym } from "../lib/ksym.ts";
 import { module_name, type ModulePtr } from "../lib/owner.ts";
 import { pr_err } from "../lib/printk.ts";
 import {
-  KernelParam, MODULE_STATE_COMING, MODULE_STATE_GOING, MODULE_STATE_LIVE, Module, find_module, for_each_module,
-  module_params, module_users, param_text, set_param,
+  MODULE_STATE_COMING, MODULE_STATE_GOING, MODULE_STATE_LIVE, Module, find_module, for_each_module,
 } from "../module.ts"; // prettier-ignore
+import { KernelParam, module_params, param_text, set_param } from "../module_param.ts";
+import { module_users } from "../module_symbol.ts";
 import { S_IFDIR, S_IFLNK } from "./fs.ts";
 import { file_mode } from "./kernfs.ts";
 import { sysfs_create } from "./sysfs.ts";

@@ -1,8 +1,9 @@
 /** The kernel's state lies in RAM: all of it. See chain.ts. */
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { attach } from "../../boot/attach.ts";
 import { TEST_MACHINE, garbage } from "../lib/machine.ts";
-import { amnesia, in_realm, new_ram } from "./chain.ts";
+import { amnesia, in_console_realm, in_realm, new_ram } from "./chain.ts";
 
 describe("the amnesia test", () => {
   it("a realm that ends at any moment loses nothing: 12 moments", () => amnesia(1, 12, 4000));
@@ -25,6 +26,25 @@ describe("the amnesia test", () => {
 });
 
 describe("attach", () => {
+  it("modules come and go in the realm that goes on", async () => {
+    const ring = fileURLToPath(new URL("../../examples/ring.ts", import.meta.url));
+    const ram = new_ram();
+    await in_console_realm(ram, { boots: true, lines: [`insmod ${ring}; rmmod ring`], ends: false });
+    const lines = [`insmod ${ring} size=2`, "cat /proc/ring", "rmmod ring", "lsmod"];
+    expect(await in_console_realm(ram, { boots: false, lines, ends: true })).toBe(
+      "number 2\nnumber 3\nModule                  Size  Used by\npower off: 0 pages, 0 objects, 0 locks left over\n",
+    );
+  });
+
+  it("is refused where a module is loaded: its code is not here", async () => {
+    const ring = fileURLToPath(new URL("../../examples/ring.ts", import.meta.url));
+    const ram = new_ram();
+    await in_console_realm(ram, { boots: true, lines: [`insmod ${ring}`], ends: false });
+    await expect(in_console_realm(ram, { boots: false, lines: [], ends: false })).rejects.toThrow(
+      /^attach: the kernel in RAM knows ".* \[ring\]", which was not loaded here$/,
+    );
+  });
+
   it("says in one line why it cannot go on", async () => {
     expect(() => attach(TEST_MACHINE)).toThrow("attach: this realm was handed no RAM in which a kernel stands");
     const ram = new_ram();

@@ -9,26 +9,36 @@ import { Worker } from "node:worker_threads";
 import { expect } from "vitest";
 import type { MachineSpec } from "../../hal/machine.ts";
 import { garbage, TEST_MACHINE } from "../lib/machine.ts";
+import type { ConsoleJob } from "./console_realm.ts";
 import type { Answer, Job } from "./realm.ts";
 
 const MACHINE_BYTES = 40 << 20;
 
 /** Runs a job in a fresh realm on this RAM, and ends the realm once it has answered. */
-export async function in_realm(
+export function in_realm(
   memory: WebAssembly.Memory,
   job: Omit<Job, "machine">,
   machine: MachineSpec = TEST_MACHINE,
 ): Promise<Answer> {
+  return ask_realm("realm", memory, { ...job, machine });
+}
+
+/** The same with console lines; what they print. */
+export function in_console_realm(memory: WebAssembly.Memory, job: ConsoleJob): Promise<string> {
+  return ask_realm("console_realm", memory, job);
+}
+
+async function ask_realm<T>(file: string, memory: WebAssembly.Memory, job: object): Promise<T> {
   const worker = new Worker(new URL("../../boot/worker.mjs", import.meta.url), {
     execArgv: [],
     workerData: {
-      entry: new URL("./realm.ts", import.meta.url).href,
+      entry: new URL(`./${file}.ts`, import.meta.url).href,
       kheap_realm: { kind: "plain", smp: "lockstep", memory },
-      job: { ...job, machine },
+      job,
     },
   });
   try {
-    return await new Promise<Answer>((resolve, reject) => worker.once("message", resolve).once("error", reject));
+    return await new Promise<T>((resolve, reject) => worker.once("message", resolve).once("error", reject));
   } finally {
     await worker.terminate();
   }

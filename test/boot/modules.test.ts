@@ -61,6 +61,21 @@ describe("a module", () => {
     expect(out).toMatch(/Module {18}Size {2}Used by\n$/);
   });
 
+  it("is forgotten with its machine, however that ended", async () => {
+    const write = (): void => {};
+    const host = {
+      terminal: false, json: false, width: () => 80, height: () => 24, write, write_error: write,
+      write_status: () => {}, ask: () => Promise.resolve(undefined), watching: () => {},
+    }; // prettier-ignore
+    const before = console_attach(write);
+    boot({ machine: TEST_MACHINE, loglevel: 0 });
+    await create_session(host).run(`insmod ${examples}/ring.ts`);
+    console_attach(before); // that machine is never powered off
+    expect(await answer(`insmod ${examples}/ring.ts; rmmod ring; lsmod`)).toBe(
+      "Module                  Size  Used by\n",
+    );
+  });
+
   it("may be loaded by its name, with those that it needs, and they stay while it is there", async () => {
     const base = module_file("base_one", `${HEAD}\nexport function base_add(a: number, b: number): number { return a + b; }\nEXPORT_SYMBOL(base_add);\n${INIT} ${EXIT}`); // prettier-ignore
     module_file(
