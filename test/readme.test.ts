@@ -53,6 +53,13 @@ for (const [i, example] of ["two_calls", "listener"].entries())
     }
   });
 
+it("its module's line runs, and the tests in the kernel pass", () => {
+  const [, line] = /^npm start -- --quiet --exec "(insmod .*)"$/m.exec(readme)!;
+  const output = run("boot/main.ts", "--quiet", "--exec", line!); // throws unless it ends with status 0
+  expect(output).toMatch(/^number 2\nnumber 3\nKTAP version 1\n/);
+  expect(output).toContain("\nok 1 ring\n");
+});
+
 for (const { kind, text } of blocks.filter((block) => block.kind === "kheap")) {
   const commands = [...text.matchAll(/^kheap# (.*)$/gm)].map(([, command]) => command!);
   it(`${kind}# ${commands.join("; ")}`, () => {
